@@ -1,0 +1,28 @@
+//! The kernel's requests in, calls of the union out.
+//!
+//! FUSE is spoken here directly, over `/dev/fuse`: [`protocol`] knows the bytes,
+//! [`transport`] moves them, and handlers translate between them and [`union::Union`].
+//! What belongs to neither side is beside them: which files the kernel may read and write
+//! on its own (`passthrough`), and telling it that what it caches is wrong (`invalidation`).
+//!
+//! Who mounts brings an open device; a [`Server`] answers on it until it is unmounted.
+#![forbid(unsafe_code)]
+
+mod counters;
+mod directory_handles;
+mod handlers;
+mod id_map;
+mod invalidation;
+mod negotiation;
+mod options;
+mod passthrough;
+pub mod protocol;
+mod server;
+mod session;
+pub mod transport;
+
+pub use counters::Counters;
+pub use id_map::{IdMap, Mapping, Range};
+pub use negotiation::MAX_DATA;
+pub use options::{CachePolicy, FOREVER, ServeOptions};
+pub use server::{ServeError, Server};

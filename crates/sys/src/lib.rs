@@ -1,0 +1,25 @@
+//! The one room with all system calls and all `unsafe`.
+//!
+//! The host's [`tree::Tree`] is [`HostTree`]. Beside it live the other things a union
+//! filesystem asks of Linux: the FUSE device, mounting, becoming a daemon, signals, and
+//! looking at other processes. Nothing here prints or reads the environment.
+
+pub mod busy;
+pub mod capabilities;
+pub mod daemon;
+mod errno;
+pub mod fuse_device;
+pub mod fusermount;
+pub mod host_tree;
+pub mod identity;
+pub mod limits;
+pub mod mount_table;
+pub mod mounting;
+pub mod notify;
+pub mod processes;
+pub mod readahead;
+pub mod signals;
+mod waiting;
+
+pub use fuse_device::FuseDevice;
+pub use host_tree::{HostDir, HostFile, HostTree};

@@ -1,0 +1,82 @@
+//! The words in which a front end and the union talk.
+
+use std::sync::Arc;
+
+use rules::{Attr, Identity, Kind, Name};
+use tree::Tree;
+
+/// The number by which a front end names an object while it holds references to it.
+///
+/// Never reused while the union lives; it is not the inode number that applications see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct InodeId(pub u64);
+
+impl InodeId {
+    /// The root directory.
+    pub const ROOT: Self = Self(1);
+}
+
+/// An object found under a name. The front end owns one more reference to `id`, see `Union::forget`.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    /// The object.
+    pub id: InodeId,
+    /// Its attributes; `ino` is the union's own number.
+    pub attr: Attr,
+}
+
+/// Who asks for a new object.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    /// Owner of what is made.
+    pub owner: Identity,
+    /// The caller's umask, to be applied unless a default ACL takes its place.
+    pub umask: u32,
+}
+
+/// What a file is opened for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OpenFlags {
+    /// Writing (also together with reading).
+    pub write: bool,
+    /// The contents go away at open (`O_TRUNC`).
+    pub truncate: bool,
+    /// Truncating takes set-id bits away (the caller lacks `CAP_FSETID`).
+    pub drop_set_id: bool,
+}
+
+/// How data of an open file travels.
+pub struct Opened<T: Tree> {
+    /// The branch's file, open for all that the branch allows, when the object cannot move to another
+    /// branch any more: its data may bypass the union. `None` while a copy-up may still happen.
+    pub settled: Option<Arc<T::File>>,
+    /// Whether data cached from earlier opens is still right.
+    pub keep_cache: bool,
+}
+
+/// One name of a directory listing.
+pub struct Listed<'a> {
+    /// The name as bytes; `.` and `..` included.
+    pub name: &'a [u8],
+    /// The kind, if it is known without asking the object.
+    pub kind: Option<Kind>,
+    /// The union's inode number; 0 when it is not known without asking the object.
+    pub ino: u64,
+    /// Where reading goes on after this name.
+    pub next_offset: u64,
+    /// The object itself, when it was asked for; never for `.` and `..`. The receiver owns the reference
+    /// if it returns `true`.
+    pub entry: Option<Entry>,
+}
+
+/// What a front end does when cached knowledge of it becomes wrong by something it did not ask for.
+///
+/// Calls may come while locks are held: an implementation must only note them down.
+pub trait Observer: Send + Sync {
+    /// A name means something else now, or is gone or new.
+    fn entry_changed(&self, parent: InodeId, name: &Name);
+    /// Attributes of an object changed.
+    fn attributes_changed(&self, id: InodeId);
+    /// Contents of a file or directory changed.
+    fn contents_changed(&self, id: InodeId);
+}

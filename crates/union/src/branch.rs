@@ -1,0 +1,154 @@
+//! Branches, and directories on them that are opened when needed.
+//!
+//! A directory is remembered as parent and name, and open only while a bounded cache has room for it:
+//! the number of descriptors does not grow with the tree.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use rules::{BranchIndex, Errno, Name, Powers};
+use tree::Tree;
+
+/// One directory tree of the union with what it may be used for.
+pub struct Branch<T: Tree> {
+    /// The tree.
+    pub tree: T,
+    /// What it may be used for.
+    pub powers: Powers,
+}
+
+/// A branch in its place in the stack.
+pub(crate) struct Placed<T: Tree> {
+    pub(crate) index: BranchIndex,
+    pub(crate) tree: T,
+    pub(crate) powers: Powers,
+    cache: Arc<HandleCache<T>>,
+}
+
+/// Open directories, oldest first, and how many there may be.
+pub(crate) struct HandleCache<T: Tree> {
+    open: Mutex<VecDeque<Weak<BranchDir<T>>>>,
+    limit: usize,
+}
+
+impl<T: Tree> HandleCache<T> {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            open: Mutex::new(VecDeque::new()),
+            limit: limit.max(16),
+        }
+    }
+
+    fn opened(&self, dir: &Arc<BranchDir<T>>) {
+        let evicted = {
+            let mut open = self.open.lock();
+            open.push_back(Arc::downgrade(dir));
+            if open.len() > self.limit {
+                open.pop_front()
+            } else {
+                None
+            }
+        };
+        if let Some(dir) = evicted.and_then(|dir| dir.upgrade()) {
+            dir.close();
+        }
+    }
+}
+
+/// A directory on one branch.
+pub(crate) struct BranchDir<T: Tree> {
+    pub(crate) branch: Arc<Placed<T>>,
+    state: Mutex<DirState<T>>,
+}
+
+struct DirState<T: Tree> {
+    /// `None` for the root of the branch, which stays open.
+    place: Option<(Arc<BranchDir<T>>, Name)>,
+    handle: Option<Arc<T::Dir>>,
+}
+
+impl<T: Tree> BranchDir<T> {
+    /// Opens the root of a branch.
+    pub(crate) fn root(
+        branch: Branch<T>,
+        index: BranchIndex,
+        cache: &Arc<HandleCache<T>>,
+    ) -> Result<Arc<Self>, Errno> {
+        let handle = Arc::new(branch.tree.root()?);
+        let Branch { tree, powers } = branch;
+        let branch = Arc::new(Placed {
+            index,
+            tree,
+            powers,
+            cache: Arc::clone(cache),
+        });
+        let state = DirState {
+            place: None,
+            handle: Some(handle),
+        };
+        Ok(Arc::new(Self {
+            branch,
+            state: Mutex::new(state),
+        }))
+    }
+
+    /// Remembers a subdirectory, which is opened when it is needed.
+    pub(crate) fn child(self: &Arc<Self>, name: Name) -> Arc<Self> {
+        let state = DirState {
+            place: Some((Arc::clone(self), name)),
+            handle: None,
+        };
+        Arc::new(Self {
+            branch: Arc::clone(&self.branch),
+            state: Mutex::new(state),
+        })
+    }
+
+    pub(crate) fn index(&self) -> BranchIndex {
+        self.branch.index
+    }
+
+    pub(crate) fn tree(&self) -> &T {
+        &self.branch.tree
+    }
+
+    /// Returns the open directory.
+    pub(crate) fn open(self: &Arc<Self>) -> Result<Arc<T::Dir>, Errno> {
+        let place = {
+            let state = self.state.lock();
+            match (&state.handle, &state.place) {
+                (Some(handle), _) => return Ok(Arc::clone(handle)),
+                (None, Some(place)) => place.clone(),
+                (None, None) => return Err(Errno::STALE),
+            }
+        };
+        let (parent, name) = place;
+        let handle = Arc::new(self.tree().open_dir(&*parent.open()?, &name)?);
+        let mut state = self.state.lock();
+        if let Some(already) = &state.handle {
+            return Ok(Arc::clone(already));
+        }
+        state.handle = Some(Arc::clone(&handle));
+        drop(state);
+        self.branch.cache.opened(self);
+        Ok(handle)
+    }
+
+    /// Returns where the directory is; `None` for the root of a branch.
+    pub(crate) fn place(&self) -> Option<(Arc<Self>, Name)> {
+        self.state.lock().place.clone()
+    }
+
+    /// Notes that the directory has another place now.
+    pub(crate) fn moved(&self, parent: &Arc<Self>, name: &Name) {
+        self.state.lock().place = Some((Arc::clone(parent), name.clone()));
+    }
+
+    fn close(&self) {
+        let mut state = self.state.lock();
+        if state.place.is_some() {
+            state.handle = None;
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! New names: files, directories, nodes, symbolic links, and files without a name.
+//!
+//! A new entry takes the place of a whiteout: it is made first and the whiteout goes afterwards, so that a
+//! lower entry never shows in between. A directory that takes a whiteout's place is opaque
+//! before it can be seen.
+
+use std::sync::Arc;
+
+use parking_lot::MutexGuard;
+use rules::lookup::{Resolution, has_whiteout, resolve};
+use rules::{Attr, BranchIndex, Creation, Name, placement};
+use tree::{Node, Object, RenameHow, Tree};
+
+use crate::api::{Caller, Entry, InodeId, OpenFlags, Opened};
+use crate::branch::BranchDir;
+use crate::error::{Refusal, Result};
+use crate::inode::{Data, Inode, NewBody};
+use crate::union::Union;
+
+/// The place for a new entry, which stays free while this is held.
+pub(crate) struct Site<'a, T: Tree> {
+    pub(crate) target: Arc<BranchDir<T>>,
+    pub(crate) handle: Arc<T::Dir>,
+    /// Whether the branch has a whiteout of the name.
+    pub(crate) hidden: bool,
+    _change: MutexGuard<'a, ()>,
+}
+
+impl<T: Tree> Union<T> {
+    /// Makes a directory. `EEXIST`, `EROFS`, `EPERM` for a reserved name.
+    pub fn make_dir(
+        &self,
+        caller: &Caller,
+        parent: InodeId,
+        name: &[u8],
+        perm: u32,
+    ) -> Result<Entry> {
+        let (parent, name) = (self.directory(parent)?, self.dialect.check(name)?);
+        let how = creation(caller, perm);
+        let site = self.site(&parent, &name)?;
+        let Site {
+            target,
+            handle,
+            hidden,
+            ..
+        } = &site;
+        if *hidden || self.settings.always_opaque {
+            let mut build = self.begin(target, &name);
+            target.tree().make_dir(handle, &build.temporary, &how)?;
+            build.made = true;
+            let made = target.tree().open_dir(handle, &build.temporary)?;
+            self.dialect
+                .mark_opaque(self.root_of(target.index()), &made)?;
+            target.tree().rename(
+                handle,
+                &build.temporary,
+                handle,
+                &name,
+                RenameHow::NoReplace,
+            )?;
+            build.made = false;
+        } else {
+            target.tree().make_dir(handle, &name, &how)?;
+        }
+        let attr = self.settle_new(&parent, &name, &site)?;
+        let body = NewBody::Dir(vec![target.child(name.clone())]);
+        Ok(self.introduce(&parent, &name, attr, body).1)
+    }
+
+    /// Makes a device, pipe, socket or empty file.
+    pub fn make_node(
+        &self,
+        caller: &Caller,
+        parent: InodeId,
+        name: &[u8],
+        node: Node,
+        perm: u32,
+    ) -> Result<Entry> {
+        let how = creation(caller, perm);
+        let make = |tree: &T, dir: &T::Dir, name: &Name| Ok(tree.make_node(dir, name, node, &how)?);
+        self.make_other(parent, name, make)
+            .map(|(_, entry, ())| entry)
+    }
+
+    /// Makes a symbolic link.
+    pub fn make_symlink(
+        &self,
+        caller: &Caller,
+        parent: InodeId,
+        name: &[u8],
+        target: &[u8],
+    ) -> Result<Entry> {
+        let how = creation(caller, 0o777);
+        let make =
+            |tree: &T, dir: &T::Dir, name: &Name| Ok(tree.make_symlink(dir, name, target, &how)?);
+        self.make_other(parent, name, make)
+            .map(|(_, entry, ())| entry)
+    }
+
+    /// Makes a regular file and opens it, or opens the one that is there unless `exclusive` (then `EEXIST`).
+    pub fn create(
+        &self,
+        caller: &Caller,
+        parent: InodeId,
+        name: &[u8],
+        perm: u32,
+        exclusive: bool,
+        flags: OpenFlags,
+    ) -> Result<(Entry, Opened<T>)> {
+        let how = creation(caller, perm);
+        let make = |tree: &T, dir: &T::Dir, name: &Name| Ok(tree.create_file(dir, name, &how)?);
+        match self.make_other(parent, name, make) {
+            Ok((inode, entry, file)) => Ok((entry, self.opened_new(&inode, file)?)),
+            Err(error) if !exclusive && error == Refusal::Exists.into() => {
+                let entry = self.lookup(parent, name)?.ok_or(Refusal::NotFound)?;
+                match self.open(entry.id, flags) {
+                    Ok(opened) => Ok((entry, opened)),
+                    Err(error) => {
+                        self.forget(entry.id, 1);
+                        Err(error)
+                    }
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a regular file without a name (`O_TMPFILE`) and opens it.
+    pub fn unnamed_file(
+        &self,
+        caller: &Caller,
+        parent: InodeId,
+        perm: u32,
+    ) -> Result<(Entry, Opened<T>)> {
+        let parent = self.directory(parent)?;
+        let branch = self.branch_for_new(&parent)?;
+        let target = self.directory_on(&parent, branch)?;
+        let file = target
+            .tree()
+            .unnamed_file(&*target.open()?, &creation(caller, perm))?;
+        let mut attr = target.tree().attr(Object::File(&file))?;
+        let body = NewBody::Other {
+            branch,
+            place: None,
+            pseudo_linked: false,
+        };
+        let inode = self.inodes.fresh(&attr, body);
+        attr.ino = inode.number;
+        let opened = self.opened_new(&inode, file)?;
+        Ok((Entry { id: inode.id, attr }, opened))
+    }
+
+    fn opened_new(&self, inode: &Arc<Inode<T>>, file: T::File) -> Result<Opened<T>> {
+        let file = Arc::new(file);
+        let mut state = inode.other()?.state.write();
+        state.opens = 1;
+        state.data = Some(Data {
+            file: Arc::clone(&file),
+            writable: true,
+        });
+        Ok(Opened {
+            settled: Some(file),
+            keep_cache: false,
+        })
+    }
+
+    fn make_other<R>(
+        &self,
+        parent: InodeId,
+        name: &[u8],
+        make: impl FnOnce(&T, &T::Dir, &Name) -> Result<R>,
+    ) -> Result<(Arc<Inode<T>>, Entry, R)> {
+        let (parent, name) = (self.directory(parent)?, self.dialect.check(name)?);
+        let site = self.site(&parent, &name)?;
+        let made = make(site.target.tree(), &site.handle, &name)?;
+        let attr = self.settle_new(&parent, &name, &site)?;
+        let place = Some((Arc::clone(&site.target), name.clone()));
+        let body = NewBody::Other {
+            branch: site.target.index(),
+            place,
+            pseudo_linked: false,
+        };
+        let (inode, entry) = self.introduce(&parent, &name, attr, body);
+        Ok((inode, entry, made))
+    }
+
+    /// Finds the branch for a new entry, makes its directory there, and keeps the name free.
+    pub(crate) fn site<'a>(&self, parent: &'a Arc<Inode<T>>, name: &Name) -> Result<Site<'a, T>> {
+        refuse_taken(resolve(&self.sightings(parent, name)?))?;
+        let branch = self.branch_for_new(parent)?;
+        self.site_on(parent, name, branch)
+    }
+
+    /// As `site`, on a given branch.
+    pub(crate) fn site_on<'a>(
+        &self,
+        parent: &'a Arc<Inode<T>>,
+        name: &Name,
+        branch: BranchIndex,
+    ) -> Result<Site<'a, T>> {
+        let target = self.directory_on(parent, branch)?;
+        let change = parent.dir()?.change.lock();
+        let sightings = self.with_index_locked(parent, |index| index.sightings(name.as_bytes()))?;
+        refuse_taken(resolve(&sightings))?;
+        let handle = target.open()?;
+        let hidden = has_whiteout(&sightings, branch);
+        if hidden {
+            self.dialect
+                .make_room(self.root_of(branch), &handle, name)?;
+        }
+        Ok(Site {
+            target,
+            handle,
+            hidden,
+            _change: change,
+        })
+    }
+
+    fn branch_for_new(&self, parent: &Arc<Inode<T>>) -> Result<BranchIndex> {
+        let members = parent.dir()?.state.read().branches();
+        placement::create(&members, |branch| self.writable(branch))
+            .ok_or_else(|| Refusal::ReadOnly.into())
+    }
+
+    /// Takes the whiteout away under which a new entry stands, and notes the entry.
+    pub(crate) fn settle_new(
+        &self,
+        parent: &Arc<Inode<T>>,
+        name: &Name,
+        site: &Site<'_, T>,
+    ) -> Result<Attr> {
+        let tree = site.target.tree();
+        if site.hidden
+            && let Err(error) = self.dialect.remove_beside(tree, &site.handle, name)
+        {
+            // The entry shows all the same; the next mount takes the whiteout away.
+            tracing::warn!(%name, %error, "a whiteout stays beside a new entry");
+        }
+        let attr = tree.attr(Object::Entry(&*site.handle, name))?;
+        self.note_entry(parent, site.target.index(), name, &attr)?;
+        Ok(attr)
+    }
+
+    fn introduce(
+        &self,
+        parent: &Arc<Inode<T>>,
+        name: &Name,
+        mut attr: Attr,
+        body: NewBody<T>,
+    ) -> (Arc<Inode<T>>, Entry) {
+        let inode = self.inodes.fresh(&attr, body);
+        inode.add_name(parent, name);
+        attr.ino = inode.number;
+        let entry = Entry { id: inode.id, attr };
+        (inode, entry)
+    }
+}
+
+fn creation(caller: &Caller, perm: u32) -> Creation {
+    Creation {
+        perm,
+        umask: caller.umask,
+        owner: Some(caller.owner),
+    }
+}
+
+fn refuse_taken(resolution: Resolution) -> Result<()> {
+    match resolution {
+        Resolution::Absent => Ok(()),
+        Resolution::Damaged => Err(Refusal::Damaged.into()),
+        Resolution::File(_) | Resolution::Dir(_) => Err(Refusal::Exists.into()),
+    }
+}

@@ -1,0 +1,254 @@
+//! Opening, reading and writing regular files.
+//!
+//! All who have a file open share one open file of its branch, so that everybody sees a copy-up at once. A lower
+//! file is copied up by the first change, not by being opened for it (unless the settings say so).
+
+use std::sync::Arc;
+
+use rules::Changes;
+use tree::{Access, Object, Seek, SyncHow, Tree};
+
+use crate::api::{InodeId, OpenFlags, Opened};
+use crate::copy_up::Copied;
+use crate::error::{Refusal, Result};
+use crate::inode::{Data, Inode, Other};
+use crate::union::Union;
+
+impl<T: Tree> Union<T> {
+    /// Opens a regular file. `EROFS` when it is opened for writing and no branch may receive it.
+    pub fn open(&self, id: InodeId, flags: OpenFlags) -> Result<Opened<T>> {
+        let inode = self.inode(id)?;
+        let other = inode.file()?;
+        if flags.write {
+            self.refuse_unwritable(&inode, other)?;
+        }
+        let settled_before = self.writable(other.state.read().branch);
+        other.state.write().opens += 1;
+        let opened = self.open_counted(&inode, other, flags, settled_before);
+        if opened.is_err() {
+            self.closed(other);
+        }
+        opened
+    }
+
+    fn open_counted(
+        &self,
+        inode: &Arc<Inode<T>>,
+        other: &Other<T>,
+        flags: OpenFlags,
+        settled_before: bool,
+    ) -> Result<Opened<T>> {
+        if flags.truncate {
+            let changes = Changes {
+                size: Some(0),
+                drop_set_id: flags.drop_set_id,
+                ..Changes::default()
+            };
+            self.truncate(inode, other, &changes)?;
+        } else if flags.write && self.settings.copy_up_on_open {
+            self.copy_up(inode)?;
+        }
+        let (branch, pseudo_linked) = {
+            let state = other.state.read();
+            (state.branch, state.pseudo_linked)
+        };
+        let writable = self.writable(branch);
+        let access = if writable {
+            Access::ReadWrite
+        } else {
+            Access::ReadQuietly
+        };
+        let data = match self.open_data(inode, other, access) {
+            // Somebody executes it, or its mode keeps a server without privileges from writing.
+            Err(_) if !flags.write && writable => self.open_data(inode, other, Access::Read)?,
+            data => data?,
+        };
+        let settled = (writable && data.writable && !pseudo_linked) || self.is_read_only();
+        let mut state = other.state.write();
+        // What the kernel kept is right as long as every change went through it.
+        let keep_cache = state.pages_valid && self.trusts_branches();
+        state.pages_valid = !settled && settled_before == writable;
+        Ok(Opened {
+            settled: settled.then(|| Arc::clone(&data.file)),
+            keep_cache,
+        })
+    }
+
+    /// Ends what one successful `open`, `create` or `unnamed_file` began.
+    pub fn release(&self, id: InodeId) {
+        let Ok(inode) = self.inode(id) else { return };
+        if let Ok(other) = inode.other() {
+            self.closed(other);
+        }
+    }
+
+    fn closed(&self, other: &Other<T>) {
+        let mut state = other.state.write();
+        state.opens = state.opens.saturating_sub(1);
+        // An object without a name is reached through its open file alone, until the last reference goes.
+        if state.opens == 0 && state.place.is_some() {
+            state.data = None;
+        }
+    }
+
+    /// Reads into the buffer; returns how many bytes, fewer only at the end.
+    pub fn read(&self, id: InodeId, buffer: &mut [u8], offset: u64) -> Result<usize> {
+        let inode = self.inode(id)?;
+        let other = inode.file()?;
+        if other.state.read().pseudo_linked {
+            self.link_used_name(&inode)?;
+        }
+        let data = self.open_data(&inode, other, Access::Read)?;
+        Ok(self.roots[0].tree().read(&data.file, buffer, offset)?)
+    }
+
+    /// Writes; returns how many bytes. `drop_set_id`: the writer may not keep set-id bits.
+    pub fn write(
+        &self,
+        id: InodeId,
+        buffer: &[u8],
+        offset: u64,
+        drop_set_id: bool,
+    ) -> Result<usize> {
+        let data = self.changeable_data(id)?;
+        let tree = self.roots[0].tree();
+        if drop_set_id {
+            let changes = Changes {
+                drop_set_id: true,
+                ..Changes::default()
+            };
+            tree.set_attr(Object::File(&*data.file), &changes)?;
+        }
+        let mut written = 0;
+        while written < buffer.len() {
+            match tree.write(&data.file, &buffer[written..], offset + written as u64) {
+                Ok(0) => break,
+                Ok(count) => written += count,
+                Err(errno) if written == 0 => return Err(errno.into()),
+                // What fitted is written; the next call will say why no more does.
+                Err(_) => break,
+            }
+        }
+        Ok(written)
+    }
+
+    /// Allocates, punches or shifts space, as `fallocate` does with the same mode.
+    pub fn allocate(&self, id: InodeId, mode: u32, offset: u64, length: u64) -> Result<()> {
+        let data = self.changeable_data(id)?;
+        Ok(self.roots[0]
+            .tree()
+            .allocate(&data.file, mode, offset, length)?)
+    }
+
+    /// Finds data or a hole. `ENXIO` past the end.
+    pub fn seek(&self, id: InodeId, offset: u64, what: Seek) -> Result<u64> {
+        let inode = self.inode(id)?;
+        let data = self.open_data(&inode, inode.file()?, Access::Read)?;
+        Ok(self.roots[0].tree().seek(&data.file, offset, what)?)
+    }
+
+    /// Copies a range from one file to another; returns how many bytes.
+    pub fn copy_range(
+        &self,
+        from: InodeId,
+        from_offset: u64,
+        to: InodeId,
+        to_offset: u64,
+        length: u64,
+    ) -> Result<u64> {
+        let to = self.changeable_data(to)?;
+        let source = self.inode(from)?;
+        let from = self.open_data(&source, source.file()?, Access::Read)?;
+        let tree = self.roots[0].tree();
+        Ok(tree.copy_range(&from.file, from_offset, &to.file, to_offset, length)?)
+    }
+
+    /// Makes a file durable. One that was opened for writing is copied up first, as AUFS does; any other is
+    /// where it was all the time.
+    pub fn sync_file(&self, id: InodeId, for_writing: bool, how: SyncHow) -> Result<()> {
+        if !for_writing {
+            return Ok(());
+        }
+        let data = self.changeable_data(id)?;
+        Ok(self.roots[0].tree().sync_file(&data.file, how)?)
+    }
+
+    /// Makes the names in a directory durable, on every branch that may have changed.
+    pub fn sync_dir(&self, id: InodeId) -> Result<()> {
+        let members = self.inode(id)?.dir()?.state.read().members.clone();
+        for member in members
+            .iter()
+            .filter(|member| member.branch.powers.writable)
+        {
+            member.tree().sync_dir(&*member.open()?)?;
+        }
+        Ok(())
+    }
+
+    fn truncate(&self, inode: &Arc<Inode<T>>, other: &Other<T>, changes: &Changes) -> Result<()> {
+        if self.copy_up_changed(inode, Copied { changes: *changes })? {
+            return Ok(());
+        }
+        let data = self.open_data(inode, other, Access::ReadWrite)?;
+        Ok(self.roots[0]
+            .tree()
+            .set_attr(Object::File(&*data.file), changes)?)
+    }
+
+    fn refuse_unwritable(&self, inode: &Arc<Inode<T>>, other: &Other<T>) -> Result<()> {
+        if self.writable(other.state.read().branch) {
+            return Ok(());
+        }
+        match inode.name() {
+            Some((parent, _)) => self.copy_up_branch(inode, &parent).map(drop),
+            None if self.is_read_only() => Err(Refusal::ReadOnly.into()),
+            None => Ok(()),
+        }
+    }
+
+    fn changeable_data(&self, id: InodeId) -> Result<Data<T>> {
+        let inode = self.inode(id)?;
+        let other = inode.file()?;
+        self.copy_up(&inode)?;
+        self.open_data(&inode, other, Access::ReadWrite)
+    }
+
+    /// Returns the open file of an object, opened now if nobody did or not for this.
+    pub(crate) fn open_data(
+        &self,
+        inode: &Inode<T>,
+        other: &Other<T>,
+        access: Access,
+    ) -> Result<Data<T>> {
+        let (place, opens) = {
+            let state = other.state.read();
+            if let Some(data) = &state.data
+                && (data.writable || access != Access::ReadWrite)
+            {
+                return Ok(data.clone());
+            }
+            (state.place.clone(), state.opens)
+        };
+        let Some((dir, name)) = place else {
+            return Err(Refusal::Gone.into());
+        };
+        let file = Arc::new(dir.tree().open_file(&*dir.open()?, &name, access)?);
+        let data = Data {
+            file,
+            writable: access == Access::ReadWrite,
+        };
+        let mut state = other.state.write();
+        let moved = state
+            .place
+            .as_ref()
+            .is_none_or(|(d, n)| !Arc::ptr_eq(d, &dir) || *n != name);
+        match &state.data {
+            // Somebody was faster.
+            Some(known) if known.writable || !data.writable => return Ok(known.clone()),
+            _ if moved => tracing::trace!(inode = inode.id.0, "moved while it was opened"),
+            _ if opens > 0 => state.data = Some(data.clone()),
+            _ => {}
+        }
+        Ok(data)
+    }
+}

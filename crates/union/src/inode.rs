@@ -1,0 +1,437 @@
+//! Objects the front end knows, and the table that finds them again.
+//!
+//! An object is found by number, or by what it is on a branch: all names of one file lead to
+//! one inode. It stays while the front end holds references; `forget` gives them back.
+//!
+//! Locks, in the order in which one thread may take them: a directory's `change` (two of them by
+//! number), an object's `moving`, a directory's or object's `state`, `names`, the table's shards.
+//! Nothing below `moving` is held across a call to a tree.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use rules::{Attr, BranchIndex, Kind, Name};
+use smallvec::SmallVec;
+use tree::Tree;
+
+use crate::api::InodeId;
+use crate::branch::BranchDir;
+use crate::error::{Refusal, Result};
+use crate::index::Index;
+
+/// What an object is on its filesystem: device and inode number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) dev: u64,
+    pub(crate) ino: u64,
+}
+
+impl Key {
+    pub(crate) fn of(attr: &Attr) -> Self {
+        Self {
+            dev: attr.dev,
+            ino: attr.ino,
+        }
+    }
+}
+
+/// A directory of the union and a name in it.
+pub(crate) type InodeName<T> = (Arc<Inode<T>>, Name);
+
+/// One object of the union.
+pub(crate) struct Inode<T: Tree> {
+    pub(crate) id: InodeId,
+    /// The inode number that applications see.
+    pub(crate) number: u64,
+    pub(crate) kind: Kind,
+    references: AtomicU64,
+    /// Where the union shows it, as far as is known; the name that was used last comes last.
+    pub(crate) names: Mutex<SmallVec<[InodeName<T>; 1]>>,
+    first_key: Key,
+    keys: Mutex<SmallVec<[Key; 1]>>,
+    body: Body<T>,
+}
+
+enum Body<T: Tree> {
+    Dir(Box<Directory<T>>),
+    Other(Box<Other<T>>),
+}
+
+/// What makes an inode a directory.
+pub(crate) struct Directory<T: Tree> {
+    /// Held by whoever changes names in it, on any branch.
+    pub(crate) change: Mutex<()>,
+    pub(crate) state: RwLock<DirectoryState<T>>,
+}
+
+pub(crate) struct DirectoryState<T: Tree> {
+    /// The directories that are merged, topmost first; never empty.
+    pub(crate) members: Vec<Arc<BranchDir<T>>>,
+    /// Names in it, once somebody asked.
+    pub(crate) index: Option<Index>,
+    /// Whether it was removed.
+    pub(crate) removed: bool,
+    /// Links that the members below the topmost add to the count, while nobody else changes them.
+    pub(crate) links_below: Option<u32>,
+}
+
+/// What makes an inode something else than a directory.
+pub(crate) struct Other<T: Tree> {
+    /// Held by whoever copies it up.
+    pub(crate) moving: Mutex<()>,
+    pub(crate) state: RwLock<OtherState<T>>,
+}
+
+pub(crate) struct OtherState<T: Tree> {
+    /// The branch that has it.
+    pub(crate) branch: BranchIndex,
+    /// A name of it on that branch; `None` after the last one is gone.
+    pub(crate) place: Option<(Arc<BranchDir<T>>, Name)>,
+    /// The open file, shared by all who have it open.
+    pub(crate) data: Option<Data<T>>,
+    pub(crate) opens: u32,
+    /// Whether it is reachable through the branch's store of pseudo-links, which counts as one link.
+    pub(crate) pseudo_linked: bool,
+    /// Whether pages that the kernel kept from earlier opens are right.
+    pub(crate) pages_valid: bool,
+    /// The last attributes, once nothing is left to ask.
+    pub(crate) last: Option<Box<Attr>>,
+}
+
+pub(crate) struct Data<T: Tree> {
+    pub(crate) file: Arc<T::File>,
+    pub(crate) writable: bool,
+}
+
+impl<T: Tree> Clone for Data<T> {
+    fn clone(&self) -> Self {
+        Self {
+            file: Arc::clone(&self.file),
+            writable: self.writable,
+        }
+    }
+}
+
+/// Counts no references any more: the inode is being dropped.
+const DROPPED: u64 = u64::MAX;
+
+impl<T: Tree> DirectoryState<T> {
+    /// Returns the merged directory on a branch.
+    pub(crate) fn member(&self, branch: BranchIndex) -> Option<&Arc<BranchDir<T>>> {
+        self.members.iter().find(|member| member.index() == branch)
+    }
+
+    /// Merges a directory of one more branch.
+    pub(crate) fn add_member(&mut self, member: Arc<BranchDir<T>>) {
+        let at = self
+            .members
+            .partition_point(|known| known.index() < member.index());
+        self.members.insert(at, member);
+        self.links_below = None;
+    }
+
+    /// Returns the branches that are merged.
+    pub(crate) fn branches(&self) -> SmallVec<[BranchIndex; 8]> {
+        self.members.iter().map(|member| member.index()).collect()
+    }
+}
+
+impl<T: Tree> Inode<T> {
+    pub(crate) fn dir(&self) -> Result<&Directory<T>> {
+        match &self.body {
+            Body::Dir(dir) => Ok(dir),
+            Body::Other(_) => Err(Refusal::NotDirectory.into()),
+        }
+    }
+
+    pub(crate) fn other(&self) -> Result<&Other<T>> {
+        match &self.body {
+            Body::Other(other) => Ok(other),
+            Body::Dir(_) => Err(Refusal::IsDirectory.into()),
+        }
+    }
+
+    /// Returns the regular file, for calls that only make sense on one.
+    pub(crate) fn file(&self) -> Result<&Other<T>> {
+        match self.kind {
+            Kind::File => self.other(),
+            Kind::Dir => Err(Refusal::IsDirectory.into()),
+            _ => Err(Refusal::Invalid.into()),
+        }
+    }
+
+    /// Notes a name, as the one used last.
+    pub(crate) fn add_name(&self, parent: &Arc<Self>, name: &Name) {
+        let mut names = self.names.lock();
+        if let Some((last_parent, last)) = names.last()
+            && last == name
+            && Arc::ptr_eq(last_parent, parent)
+        {
+            return;
+        }
+        if self.kind == Kind::Dir {
+            names.clear();
+        } else {
+            names.retain(|(p, n)| !(Arc::ptr_eq(p, parent) && n == name));
+        }
+        names.push((Arc::clone(parent), name.clone()));
+    }
+
+    /// Forgets a name; returns whether another one is known.
+    pub(crate) fn remove_name(&self, parent: &Arc<Self>, name: &Name) -> bool {
+        let mut names = self.names.lock();
+        names.retain(|(p, n)| !(Arc::ptr_eq(p, parent) && n == name));
+        !names.is_empty()
+    }
+
+    /// Returns the name that was used last.
+    pub(crate) fn name(&self) -> Option<InodeName<T>> {
+        self.names.lock().last().cloned()
+    }
+
+    /// Returns what the object was on a branch when it was met.
+    pub(crate) fn key(&self) -> Key {
+        self.first_key
+    }
+
+    /// Takes one more reference for the front end, which holds one already.
+    pub(crate) fn take_reference(&self) -> Result<()> {
+        if self.reference() {
+            Ok(())
+        } else {
+            Err(Refusal::Gone.into())
+        }
+    }
+
+    fn reference(&self) -> bool {
+        let counted = |n| if n == DROPPED { None } else { Some(n + 1) };
+        self.references
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, counted)
+            .is_ok()
+    }
+}
+
+/// A new inode in the making.
+pub(crate) enum NewBody<T: Tree> {
+    Dir(Vec<Arc<BranchDir<T>>>),
+    Other {
+        branch: BranchIndex,
+        place: Option<(Arc<BranchDir<T>>, Name)>,
+        pseudo_linked: bool,
+    },
+}
+
+/// All inodes, by number and by what they are on a branch.
+pub(crate) struct Table<T: Tree> {
+    ids: [RwLock<HashMap<u64, Arc<Inode<T>>>>; SHARDS],
+    keys: [Mutex<HashMap<Key, Arc<Inode<T>>>>; SHARDS],
+    /// Inode numbers of copies, which keep the number of what they are copies of.
+    copies: RwLock<HashMap<Key, u64>>,
+    /// Filesystems in the order in which they were met.
+    devices: RwLock<Vec<u64>>,
+    next_id: AtomicU64,
+}
+
+const SHARDS: usize = 16;
+/// AUFS gives the root this number; ours too.
+const ROOT_NUMBER: u64 = 2;
+
+impl<T: Tree> Table<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            ids: std::array::from_fn(|_| RwLock::default()),
+            keys: std::array::from_fn(|_| Mutex::default()),
+            copies: RwLock::default(),
+            devices: RwLock::default(),
+            next_id: AtomicU64::new(InodeId::ROOT.0),
+        }
+    }
+
+    /// Returns an inode that the front end holds.
+    pub(crate) fn get(&self, id: InodeId) -> Result<Arc<Inode<T>>> {
+        let found = self.ids[shard(id.0)].read().get(&id.0).cloned();
+        found.ok_or_else(|| Refusal::Gone.into())
+    }
+
+    /// Returns the inode of an object with one reference more, made by `make` when it is not known.
+    pub(crate) fn intern(&self, attr: &Attr, make: impl FnOnce() -> NewBody<T>) -> Arc<Inode<T>> {
+        let key = Key::of(attr);
+        let mut keys = self.keys[shard(key.ino)].lock();
+        if let Some(known) = keys.get(&key)
+            && known.kind == attr.kind
+            && known.reference()
+        {
+            return Arc::clone(known);
+        }
+        let inode = self.build(key, attr.kind, make());
+        keys.insert(key, Arc::clone(&inode));
+        self.ids[shard(inode.id.0)]
+            .write()
+            .insert(inode.id.0, Arc::clone(&inode));
+        inode
+    }
+
+    /// Returns a new inode with one reference for an object that was just made: whatever had its inode number
+    /// before is gone.
+    pub(crate) fn fresh(&self, attr: &Attr, body: NewBody<T>) -> Arc<Inode<T>> {
+        let key = Key::of(attr);
+        if self.copies.read().contains_key(&key) {
+            self.copies.write().remove(&key);
+        }
+        let inode = self.build(key, attr.kind, body);
+        self.keys[shard(key.ino)]
+            .lock()
+            .insert(key, Arc::clone(&inode));
+        self.ids[shard(inode.id.0)]
+            .write()
+            .insert(inode.id.0, Arc::clone(&inode));
+        inode
+    }
+
+    /// Returns the inode of an object if it is known, without a reference.
+    pub(crate) fn known(&self, attr: &Attr) -> Option<Arc<Inode<T>>> {
+        let key = Key::of(attr);
+        let keys = self.keys[shard(key.ino)].lock();
+        keys.get(&key)
+            .filter(|inode| inode.kind == attr.kind)
+            .cloned()
+    }
+
+    /// Makes an object on a branch another home of an inode, whose number it keeps from now on.
+    pub(crate) fn add_key(&self, inode: &Arc<Inode<T>>, attr: &Attr) {
+        let key = Key::of(attr);
+        self.copies.write().insert(key, inode.number);
+        inode.keys.lock().push(key);
+        self.keys[shard(key.ino)]
+            .lock()
+            .insert(key, Arc::clone(inode));
+    }
+
+    /// Forgets what an inode is on the branches: its last name is gone, its inode numbers may be used again.
+    pub(crate) fn remove_keys(&self, inode: &Arc<Inode<T>>) {
+        let keys = std::mem::take(&mut *inode.keys.lock());
+        for key in keys {
+            if self.copies.read().contains_key(&key) {
+                self.copies.write().remove(&key);
+            }
+            self.drop_key(inode, key);
+        }
+    }
+
+    /// Gives back references; the last one drops the inode.
+    pub(crate) fn forget(&self, inode: &Arc<Inode<T>>, count: u64) {
+        if inode.id == InodeId::ROOT {
+            return;
+        }
+        let give_back = |n: u64| match n {
+            DROPPED => None,
+            n if n <= count => Some(DROPPED),
+            n => Some(n - count),
+        };
+        let before = inode
+            .references
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, give_back);
+        if before.is_ok_and(|n| n <= count) {
+            let keys = std::mem::take(&mut *inode.keys.lock());
+            for key in keys {
+                self.drop_key(inode, key);
+            }
+            self.ids[shard(inode.id.0)].write().remove(&inode.id.0);
+        }
+    }
+
+    /// Returns the inode number that applications see for an object on a branch.
+    pub(crate) fn number(&self, key: Key) -> u64 {
+        if let Some(number) = self.copies.read().get(&key) {
+            return *number;
+        }
+        let device = self.device(key.dev);
+        // One filesystem: its own numbers. Others: the high bits tell them apart.
+        let number = key.ino ^ (device << 52);
+        if number <= ROOT_NUMBER {
+            number | 1 << 51
+        } else {
+            number
+        }
+    }
+
+    /// Returns how many inodes are held.
+    pub(crate) fn len(&self) -> usize {
+        self.ids.iter().map(|shard| shard.read().len()).sum()
+    }
+
+    fn device(&self, dev: u64) -> u64 {
+        let place = |devices: &[u64]| devices.iter().position(|known| *known == dev);
+        if let Some(found) = place(&self.devices.read()) {
+            return found as u64;
+        }
+        let mut devices = self.devices.write();
+        if let Some(found) = place(&devices) {
+            return found as u64;
+        }
+        devices.push(dev);
+        devices.len() as u64 - 1
+    }
+
+    fn drop_key(&self, inode: &Arc<Inode<T>>, key: Key) {
+        let mut keys = self.keys[shard(key.ino)].lock();
+        if keys
+            .get(&key)
+            .is_some_and(|known| Arc::ptr_eq(known, inode))
+        {
+            keys.remove(&key);
+        }
+    }
+
+    fn build(&self, key: Key, kind: Kind, body: NewBody<T>) -> Arc<Inode<T>> {
+        let id = InodeId(self.next_id.fetch_add(1, Ordering::Relaxed));
+        let body = match body {
+            NewBody::Dir(members) => Body::Dir(Box::new(Directory {
+                change: Mutex::new(()),
+                state: RwLock::new(DirectoryState {
+                    members,
+                    index: None,
+                    removed: false,
+                    links_below: None,
+                }),
+            })),
+            NewBody::Other {
+                branch,
+                place,
+                pseudo_linked,
+            } => Body::Other(Box::new(Other {
+                moving: Mutex::new(()),
+                state: RwLock::new(OtherState {
+                    branch,
+                    place,
+                    data: None,
+                    opens: 0,
+                    pseudo_linked,
+                    pages_valid: false,
+                    last: None,
+                }),
+            })),
+        };
+        let number = if id == InodeId::ROOT {
+            ROOT_NUMBER
+        } else {
+            self.number(key)
+        };
+        Arc::new(Inode {
+            id,
+            number,
+            kind,
+            references: AtomicU64::new(1),
+            names: Mutex::default(),
+            first_key: key,
+            keys: Mutex::new(SmallVec::from_elem(key, 1)),
+            body,
+        })
+    }
+}
+
+fn shard(number: u64) -> usize {
+    (number % SHARDS as u64) as usize
+}

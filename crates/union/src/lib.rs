@@ -1,0 +1,30 @@
+//! The union engine: branches, inodes, and one file per family of operations.
+//!
+//! It makes no system call and knows no FUSE: it asks [`tree::Tree`]s and follows `rules`.
+
+mod api;
+mod attr;
+mod branch;
+mod copy_up;
+mod create;
+mod data;
+mod dialect;
+mod error;
+mod index;
+mod inode;
+mod link;
+mod listing;
+mod lookup;
+mod pseudo_link;
+mod remove;
+mod rename;
+mod settings;
+mod union;
+mod xattr;
+
+pub use api::{Caller, Entry, InodeId, Listed, Observer, OpenFlags, Opened};
+pub use branch::Branch;
+pub use error::{Error, Refusal, Result};
+pub use listing::DirStream;
+pub use settings::{DialectKind, DirectChanges, OverlayMarks, Settings};
+pub use union::{OpenError, Union};

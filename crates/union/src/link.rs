@@ -1,0 +1,99 @@
+//! Hard links.
+
+use std::sync::Arc;
+
+use tree::{Object, RenameHow, Tree};
+
+use crate::api::{Entry, InodeId};
+use crate::create::Site;
+use crate::error::{Refusal, Result};
+use crate::inode::Inode;
+use crate::union::Union;
+
+impl<T: Tree> Union<T> {
+    /// Gives an object that is no directory one more name. `EEXIST`, `EPERM` for a directory, `EROFS`, `EMLINK`.
+    pub fn link(&self, id: InodeId, parent: InodeId, name: &[u8]) -> Result<Entry> {
+        let (parent, name) = (self.directory(parent)?, self.dialect.check(name)?);
+        let inode = self.inode(id)?;
+        let Ok(other) = inode.other() else {
+            return Err(Refusal::NotPermitted.into());
+        };
+        let home = other.state.read().branch;
+        // The same branch as the object, where that is possible and the new name is seen there.
+        let sightings = self.sightings(&parent, &name)?;
+        let above = sightings
+            .first()
+            .is_some_and(|sighting| sighting.branch < home);
+        let reaches = parent
+            .dir()?
+            .state
+            .read()
+            .members
+            .last()
+            .is_some_and(|m| m.index() >= home);
+        let branch = if self.writable(home) && !above && reaches {
+            home
+        } else {
+            let source = sightings
+                .first()
+                .map_or(home, |sighting| sighting.branch.min(home));
+            self.branch_for(source, &parent)?
+        };
+        let moves = branch != home || !self.writable(home);
+        let nameless = other.state.read().place.is_none();
+        if moves && (nameless || !self.settings.pseudo_links) {
+            self.copy_up(&inode)?;
+        }
+        let moving = other.moving.lock();
+        let site = self.site_on(&parent, &name, branch)?;
+        if moves && !nameless && self.settings.pseudo_links {
+            self.copy_as(&inode, &site.target, &name)?;
+        } else {
+            self.link_on_branch(&inode, &site, &name)?;
+        }
+        self.settle_new(&parent, &name, &site)?;
+        drop(site);
+        drop(moving);
+        self.count_link(&inode, 1);
+        inode.add_name(&parent, &name);
+        inode.take_reference()?;
+        Ok(Entry {
+            id,
+            attr: self.attr_of(&inode)?,
+        })
+    }
+
+    fn link_on_branch(
+        &self,
+        inode: &Arc<Inode<T>>,
+        site: &Site<'_, T>,
+        name: &rules::Name,
+    ) -> Result<()> {
+        let other = inode.other()?;
+        let (place, data) = {
+            let state = other.state.read();
+            (state.place.clone(), state.data.clone())
+        };
+        let tree = site.target.tree();
+        match (place, data) {
+            (Some((dir, old)), _) => tree.link(&*dir.open()?, &old, &site.handle, name)?,
+            (None, Some(data)) => {
+                // A file without a name gets its first one under a temporary name, then its place.
+                let mut build = self.begin(&site.target, name);
+                tree.link_file(&data.file, &site.handle, &build.temporary)?;
+                build.made = true;
+                let how = RenameHow::NoReplace;
+                tree.rename(&site.handle, &build.temporary, &site.handle, name, how)?;
+                build.made = false;
+                let attr = tree.attr(Object::Entry(&*site.handle, name))?;
+                self.inodes.add_key(inode, &attr);
+                let mut state = other.state.write();
+                state.branch = site.target.index();
+                state.place = Some((Arc::clone(&site.target), name.clone()));
+                state.last = None;
+            }
+            (None, None) => return Err(Refusal::Gone.into()),
+        }
+        Ok(())
+    }
+}

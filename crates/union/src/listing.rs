@@ -1,0 +1,157 @@
+//! Reading directories.
+//!
+//! A reader sees the names of one moment: nothing is missed or doubled while entries come and go. Offsets are positions in
+//! that snapshot, so that `telldir` and `seekdir` are exact.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rules::{Attr, Kind};
+use tree::Tree;
+
+use crate::api::{Entry, InodeId, Listed};
+use crate::error::{Refusal, Result};
+use crate::index::{ListedName, Listing};
+use crate::inode::{Inode, Key};
+use crate::union::Union;
+
+/// An open directory.
+pub struct DirStream<T: Tree> {
+    inode: Arc<Inode<T>>,
+    snapshot: Mutex<Option<Arc<Listing>>>,
+}
+
+/// Offsets 0 and 1 belong to `.` and `..`.
+const FIRST: u64 = 2;
+
+impl<T: Tree> Union<T> {
+    /// Opens a directory for reading its names.
+    pub fn open_dir(&self, id: InodeId) -> Result<Arc<DirStream<T>>> {
+        let inode = self.directory(id)?;
+        Ok(Arc::new(DirStream {
+            inode,
+            snapshot: Mutex::new(None),
+        }))
+    }
+
+    /// Gives names from `offset` on to `sink` until it returns `false`. Offset 0 takes a new snapshot.
+    pub fn read_dir(
+        &self,
+        stream: &DirStream<T>,
+        offset: u64,
+        with_entries: bool,
+        sink: &mut dyn FnMut(Listed<'_>) -> bool,
+    ) -> Result<()> {
+        let listing = self.snapshot(stream, offset == 0)?;
+        let parent = stream
+            .inode
+            .name()
+            .map_or(stream.inode.number, |(parent, _)| parent.number);
+        for (offset, (name, ino)) in (0..FIRST)
+            .zip([(&b"."[..], stream.inode.number), (b"..", parent)])
+            .skip_while(|(at, _)| *at < offset)
+        {
+            let kind = Some(Kind::Dir);
+            if !sink(Listed {
+                name,
+                kind,
+                ino,
+                next_offset: offset + 1,
+                entry: None,
+            }) {
+                return Ok(());
+            }
+        }
+        let start = usize::try_from(offset.saturating_sub(FIRST)).unwrap_or(usize::MAX);
+        for (at, listed) in listing.iter().enumerate().skip(start) {
+            let entry = if with_entries {
+                self.listed_entry(stream, listed)?
+            } else {
+                None
+            };
+            let ino = match &entry {
+                Some(entry) => entry.attr.ino,
+                None => self.listed_number(stream, listed),
+            };
+            let kind = entry
+                .as_ref()
+                .map_or(listed.kind, |entry| Some(entry.attr.kind));
+            let next_offset = at as u64 + 1 + FIRST;
+            let name = listed.name.as_bytes();
+            if !sink(Listed {
+                name,
+                kind,
+                ino,
+                next_offset,
+                entry,
+            }) {
+                if let Some(entry) = entry {
+                    self.forget(entry.id, 1);
+                }
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn snapshot(&self, stream: &DirStream<T>, again: bool) -> Result<Arc<Listing>> {
+        let mut snapshot = stream.snapshot.lock();
+        if let Some(known) = &*snapshot
+            && !again
+        {
+            return Ok(Arc::clone(known));
+        }
+        let ready = self.with_index(&stream.inode, |index| index.ready_listing())?;
+        let listing = match ready {
+            Some(listing) => listing,
+            None => {
+                let mut state = stream.inode.dir()?.state.write();
+                state.index.as_mut().ok_or(Refusal::NotFound)?.listing()
+            }
+        };
+        *snapshot = Some(Arc::clone(&listing));
+        Ok(listing)
+    }
+
+    /// Looks a listed name up; one that went meanwhile, or that cannot be looked up, is still listed.
+    fn listed_entry(&self, stream: &DirStream<T>, listed: &ListedName) -> Result<Option<Entry>> {
+        if self.dialect.check(listed.name.as_bytes()).is_err() {
+            return Ok(None);
+        }
+        let found = match self.find(&stream.inode, &listed.name) {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::debug!(name = %listed.name, %error, "listed without attributes");
+                None
+            }
+        };
+        Ok(found.map(|(inode, attr): (_, Attr)| Entry { id: inode.id, attr }))
+    }
+
+    fn listed_number(&self, stream: &DirStream<T>, listed: &ListedName) -> u64 {
+        let dev = stream.inode.key().dev;
+        let own = listed.branch == self.branch_of_key(stream);
+        if listed.ino == 0 || !own {
+            return match self.find(&stream.inode, &listed.name) {
+                Ok(Some((inode, attr))) => {
+                    self.inodes.forget(&inode, 1);
+                    attr.ino
+                }
+                Ok(None) | Err(_) => listed.ino.max(1),
+            };
+        }
+        self.inodes.number(Key {
+            dev,
+            ino: listed.ino,
+        })
+    }
+
+    fn branch_of_key(&self, stream: &DirStream<T>) -> rules::BranchIndex {
+        stream
+            .inode
+            .dir()
+            .map_or(rules::BranchIndex(0), |directory| {
+                directory.state.read().members[0].index()
+            })
+    }
+}

@@ -1,0 +1,444 @@
+//! Finding names, and the attributes of what they name.
+
+use std::sync::Arc;
+
+use rules::lookup::{Resolution, Sighting, dirs, resolve};
+use rules::whiteout::{Purpose, Temporary};
+use rules::{Attr, BranchIndex, Name};
+use tree::{Object, RenameHow, Tree};
+
+use crate::api::{Entry, InodeId};
+use crate::branch::BranchDir;
+use crate::dialect::Found;
+use crate::error::{Refusal, Result};
+use crate::index::{Index, Sightings, Stamp};
+use crate::inode::{DirectoryState, Inode, NewBody};
+use crate::union::{Union, merged};
+
+/// How often a lookup starts over because a branch changed behind the union's back.
+const ATTEMPTS: usize = 4;
+
+impl<T: Tree> Union<T> {
+    /// Looks a name up; `None` when there is none. `EPERM` for a reserved name, `ENAMETOOLONG`.
+    pub fn lookup(&self, parent: InodeId, name: &[u8]) -> Result<Option<Entry>> {
+        let name = self.dialect.check(name)?;
+        let parent = self.directory(parent)?;
+        Ok(self
+            .find(&parent, &name)?
+            .map(|(inode, attr)| Entry { id: inode.id, attr }))
+    }
+
+    /// Returns the attributes of an object.
+    pub fn attr(&self, id: InodeId) -> Result<Attr> {
+        self.attr_of(&*self.inode(id)?)
+    }
+
+    /// Returns the target of a symbolic link.
+    pub fn read_link(&self, id: InodeId) -> Result<Vec<u8>> {
+        let inode = self.inode(id)?;
+        let (dir, name) = self.place_of(&inode)?;
+        Ok(dir.tree().read_link(&*dir.open()?, &name)?)
+    }
+
+    /// Looks a checked name up and takes a reference to what it names.
+    pub(crate) fn find(
+        &self,
+        parent: &Arc<Inode<T>>,
+        name: &Name,
+    ) -> Result<Option<(Arc<Inode<T>>, Attr)>> {
+        for _ in 0..ATTEMPTS {
+            let sightings = self.sightings(parent, name)?;
+            match resolve(&sightings) {
+                Resolution::Absent => return Ok(None),
+                Resolution::Damaged => return Err(Refusal::Damaged.into()),
+                Resolution::File(branch) => {
+                    if let Some(found) = self.find_other(parent, name, branch)? {
+                        return Ok(Some(found));
+                    }
+                }
+                Resolution::Dir(_) => {
+                    if let Some(found) = self.find_dir(parent, name, &sightings)? {
+                        return Ok(Some(found));
+                    }
+                }
+            }
+            // The branch no longer has what it had: read it again.
+            parent.dir()?.state.write().index = None;
+        }
+        Err(Refusal::NotFound.into())
+    }
+
+    fn find_other(
+        &self,
+        parent: &Arc<Inode<T>>,
+        name: &Name,
+        branch: BranchIndex,
+    ) -> Result<Option<(Arc<Inode<T>>, Attr)>> {
+        let Some(dir) = parent.dir()?.state.read().member(branch).cloned() else {
+            return Ok(None);
+        };
+        let Some(mut attr) = dir.tree().look(&*dir.open()?, name)? else {
+            return Ok(None);
+        };
+        let canonical = self.canonical(&attr);
+        let inode = self
+            .inodes
+            .intern(&canonical, || self.new_body(&canonical, branch, &dir, name));
+        let Ok(other) = inode.other() else {
+            return Ok(None);
+        };
+        let elsewhere = {
+            let state = other.state.read();
+            state.place.is_none() || state.branch != branch || state.pseudo_linked
+        };
+        inode.add_name(parent, name);
+        if elsewhere {
+            let mut state = other.state.write();
+            if state.place.is_none() {
+                state.branch = branch;
+                state.place = Some((dir, name.clone()));
+                state.last = None;
+            }
+            drop(state);
+            return self.attr_of(&inode).map(|attr| Some((inode, attr)));
+        }
+        attr.ino = inode.number;
+        Ok(Some((inode, attr)))
+    }
+
+    fn new_body(
+        &self,
+        attr: &Attr,
+        branch: BranchIndex,
+        dir: &Arc<BranchDir<T>>,
+        name: &Name,
+    ) -> NewBody<T> {
+        self.pseudo_linked_body(attr)
+            .unwrap_or_else(|| NewBody::Other {
+                branch,
+                place: Some((Arc::clone(dir), name.clone())),
+                pseudo_linked: false,
+            })
+    }
+
+    fn find_dir(
+        &self,
+        parent: &Arc<Inode<T>>,
+        name: &Name,
+        sightings: &[Sighting],
+    ) -> Result<Option<(Arc<Inode<T>>, Attr)>> {
+        let candidates: Vec<_> = {
+            let state = parent.dir()?.state.read();
+            let member = |branch| state.member(branch).map(|dir| dir.child(name.clone()));
+            dirs(sightings).filter_map(member).collect()
+        };
+        let Some(top) = candidates.first() else {
+            return Ok(None);
+        };
+        let Some((above, _)) = top.place() else {
+            return Ok(None);
+        };
+        let Some(attr) = top.tree().look(&*above.open()?, name)? else {
+            return Ok(None);
+        };
+        let known = self.inodes.known(&attr);
+        let members = match known {
+            Some(_) if self.trusts_branches() => Vec::new(),
+            _ => merged(&self.dialect, candidates)?,
+        };
+        let mut fresh = None;
+        let inode = self.inodes.intern(&attr, || {
+            fresh = Some(());
+            NewBody::Dir(members.clone())
+        });
+        let Ok(directory) = inode.dir() else {
+            return Ok(None);
+        };
+        if fresh.is_some() && members.is_empty() {
+            // It was known a moment ago and is not any more: start over.
+            self.inodes.forget(&inode, 1);
+            return Ok(None);
+        }
+        if fresh.is_none() && !self.trusts_branches() {
+            let mut state = directory.state.write();
+            let same = state
+                .members
+                .iter()
+                .map(|m| m.index())
+                .eq(members.iter().map(|m| m.index()));
+            if !same {
+                state.members = members;
+                state.index = None;
+            }
+        }
+        inode.add_name(parent, name);
+        let attr = self.with_links(&inode, attr)?;
+        Ok(Some((inode, attr)))
+    }
+
+    /// Returns the attributes of an object as applications see them.
+    pub(crate) fn attr_of(&self, inode: &Inode<T>) -> Result<Attr> {
+        let Ok(other) = inode.other() else {
+            let top = self.top_of(inode)?;
+            let attr = top.tree().attr(Object::Dir(&*top.open()?))?;
+            return self.with_links(inode, attr);
+        };
+        let (data, place, pseudo_linked, last) = {
+            let state = other.state.read();
+            let last = state.last.as_deref().copied();
+            (
+                state.data.clone(),
+                state.place.clone(),
+                state.pseudo_linked,
+                last,
+            )
+        };
+        let mut attr = match (place, data, last) {
+            (Some((dir, name)), _, _) => dir.tree().attr(Object::Entry(&*dir.open()?, &name))?,
+            (None, Some(data), _) => {
+                let mut attr = self.roots[0].tree().attr(Object::File(&*data.file))?;
+                // A lower file whose names are all hidden still has them on its branch.
+                attr.nlink = last.map_or(attr.nlink, |last| last.nlink);
+                attr
+            }
+            (None, None, Some(last)) => last,
+            (None, None, None) => return Err(Refusal::Gone.into()),
+        };
+        attr.ino = inode.number;
+        if pseudo_linked {
+            attr.nlink = self.links_of(inode, attr.nlink);
+        }
+        Ok(attr)
+    }
+
+    /// Gives a directory's attributes the union's number and its count of links.
+    fn with_links(&self, inode: &Inode<T>, mut attr: Attr) -> Result<Attr> {
+        attr.ino = inode.number;
+        let directory = inode.dir()?;
+        let (below, cached) = {
+            let state = directory.state.read();
+            if state.removed {
+                attr.nlink = 0;
+                return Ok(attr);
+            }
+            if state.members.len() == 1 {
+                return Ok(attr);
+            }
+            (state.members[1..].to_vec(), state.links_below)
+        };
+        let links = match cached {
+            Some(links) => links,
+            None => {
+                let mut links = 0u32;
+                for member in below {
+                    let attr = member.tree().attr(Object::Dir(&*member.open()?))?;
+                    links = links.saturating_add(attr.nlink.saturating_sub(2));
+                }
+                if self.trusts_branches() {
+                    directory.state.write().links_below = Some(links);
+                }
+                links
+            }
+        };
+        // Some filesystems do not count subdirectories and say 1.
+        if attr.nlink >= 2 {
+            attr.nlink = attr.nlink.saturating_add(links);
+        }
+        Ok(attr)
+    }
+
+    /// Returns the topmost directory that is merged.
+    pub(crate) fn top_of(&self, inode: &Inode<T>) -> Result<Arc<BranchDir<T>>> {
+        Ok(Arc::clone(&inode.dir()?.state.read().members[0]))
+    }
+
+    /// Returns a directory and name on a branch that lead to an object which is no directory.
+    pub(crate) fn place_of(&self, inode: &Inode<T>) -> Result<(Arc<BranchDir<T>>, Name)> {
+        let place = inode.other()?.state.read().place.clone();
+        place.ok_or_else(|| Refusal::Gone.into())
+    }
+
+    /// Returns what the branches say about a name.
+    pub(crate) fn sightings(&self, parent: &Arc<Inode<T>>, name: &Name) -> Result<Sightings> {
+        self.with_index(parent, |index| index.sightings(name.as_bytes()))
+    }
+
+    /// Asks the index of a directory, which is read first where needed.
+    pub(crate) fn with_index<R>(
+        &self,
+        inode: &Arc<Inode<T>>,
+        ask: impl Fn(&Index) -> R,
+    ) -> Result<R> {
+        let directory = inode.dir()?;
+        if self.is_current(&directory.state.read())? {
+            let state = directory.state.read();
+            check_there(&state)?;
+            if let Some(index) = &state.index {
+                return Ok(ask(index));
+            }
+        }
+        let change = directory.change.lock();
+        let answer = self.with_index_locked(inode, ask);
+        drop(change);
+        answer
+    }
+
+    /// Asks the index of a directory whose `change` the caller holds.
+    pub(crate) fn with_index_locked<R>(
+        &self,
+        inode: &Arc<Inode<T>>,
+        ask: impl Fn(&Index) -> R,
+    ) -> Result<R> {
+        let directory = inode.dir()?;
+        check_there(&directory.state.read())?;
+        if !self.is_current(&directory.state.read())? {
+            let members = directory.state.read().members.clone();
+            let index = self.read_index(&members)?;
+            directory.state.write().index = Some(index);
+        }
+        let state = directory.state.read();
+        let index = state.index.as_ref().ok_or(Refusal::NotFound)?;
+        Ok(ask(index))
+    }
+
+    /// Returns whether a directory's index is there and still tells the truth.
+    fn is_current(&self, state: &DirectoryState<T>) -> Result<bool> {
+        let Some(index) = &state.index else {
+            return Ok(false);
+        };
+        if self.trusts_branches() {
+            return Ok(true);
+        }
+        for (member, stamp) in state.members.iter().zip(&index.stamps) {
+            if stamp_of(member)? != *stamp {
+                return Ok(false);
+            }
+        }
+        Ok(index.stamps.len() == state.members.len())
+    }
+
+    /// Notes that the union itself changed a member of a directory, so that the change is not
+    /// taken for somebody else's. The caller holds `change`.
+    pub(crate) fn touched(&self, inode: &Inode<T>, branch: BranchIndex) {
+        if self.trusts_branches() {
+            return;
+        }
+        let Ok(directory) = inode.dir() else { return };
+        let member = directory.state.read().member(branch).cloned();
+        let stamp = member.and_then(|member| stamp_of(&member).ok());
+        let mut state = directory.state.write();
+        let Some(index) = &mut state.index else {
+            return;
+        };
+        match stamp {
+            Some(stamp) => match index.stamps.iter_mut().find(|known| known.branch == branch) {
+                Some(known) => *known = stamp,
+                None => {
+                    let at = index.stamps.partition_point(|known| known.branch < branch);
+                    index.stamps.insert(at, stamp);
+                }
+            },
+            // Nobody can say what it looks like: read it again next time.
+            None => state.index = None,
+        }
+    }
+
+    fn read_index(&self, members: &[Arc<BranchDir<T>>]) -> Result<Index> {
+        let mut index = Index::default();
+        for member in members {
+            if !self.trusts_branches() {
+                index.stamps.push(stamp_of(member)?);
+            }
+            let repaired = self.read_member(&mut index, member)?;
+            if repaired && let Some(stamp) = index.stamps.last_mut() {
+                *stamp = stamp_of(member)?;
+            }
+        }
+        Ok(index)
+    }
+
+    /// Reads one branch's part of a directory; returns whether something left over was put right.
+    fn read_member(&self, index: &mut Index, member: &Arc<BranchDir<T>>) -> Result<bool> {
+        let powers = member.branch.powers;
+        let branch = member.index();
+        let mut whiteouts = Vec::new();
+        let mut left_over = Vec::new();
+        for found in self.dialect.read(member)? {
+            match found {
+                Found::Entry(entry) => index.found(branch, entry.name, entry.kind, entry.ino),
+                Found::Whiteout(name, what) if powers.whiteouts => whiteouts.push((name, what)),
+                Found::Temporary(name, temporary) if powers.writable => {
+                    left_over.push((name, temporary));
+                }
+                Found::Whiteout(..) | Found::Temporary(..) => {}
+            }
+        }
+        let mut repaired = false;
+        for (name, what) in whiteouts {
+            // Where changes are made, an entry beside its whiteout is one whose operation did
+            // not get to its end, and it still counts. In a layer, the whiteout does, as in AUFS.
+            let wins = !powers.writable;
+            if index.found_whiteout(branch, name.clone(), what, wins) && !wins {
+                self.dialect
+                    .remove_beside(member.tree(), &*member.open()?, &name)?;
+                repaired = true;
+            }
+        }
+        for (name, temporary) in left_over {
+            repaired |= self.clear_away(index, member, &name, &temporary)?;
+        }
+        Ok(repaired)
+    }
+
+    /// Removes what an interrupted operation left, or gives it its name back.
+    fn clear_away(
+        &self,
+        index: &mut Index,
+        member: &Arc<BranchDir<T>>,
+        name: &Name,
+        temporary: &Temporary,
+    ) -> Result<bool> {
+        if self.in_progress.lock().contains(name) {
+            return Ok(false);
+        }
+        let (branch, handle, tree) = (member.index(), member.open()?, member.tree());
+        let taken = index
+            .sightings(temporary.name.as_bytes())
+            .iter()
+            .any(|s| s.branch == branch);
+        if temporary.purpose == Purpose::MovedAway && !taken {
+            let to = &temporary.name;
+            tree.rename(&handle, name, &handle, to, RenameHow::NoReplace)?;
+            if let Some(attr) = tree.look(&handle, to)? {
+                index.put(branch, to, attr.kind, attr.ino);
+            }
+            return Ok(true);
+        }
+        tracing::info!(%name, branch = branch.0, "removing what an interrupted operation left");
+        if let Err(error) = self.scrap(member, name) {
+            tracing::warn!(%name, branch = branch.0, %error, "cannot remove what is left over");
+        }
+        Ok(true)
+    }
+}
+
+fn check_there<T: Tree>(state: &DirectoryState<T>) -> Result<()> {
+    if state.removed {
+        Err(Refusal::NotFound.into())
+    } else {
+        Ok(())
+    }
+}
+
+fn stamp_of<T: Tree>(member: &Arc<BranchDir<T>>) -> Result<Stamp> {
+    let attr = member.tree().attr(Object::Dir(&*member.open()?))?;
+    let Attr {
+        ino, mtime, ctime, ..
+    } = attr;
+    Ok(Stamp {
+        branch: member.index(),
+        ino,
+        mtime,
+        ctime,
+    })
+}

@@ -1,0 +1,297 @@
+//! Removing names: `unlink` and `rmdir`.
+//!
+//! A removed name never shows a lower branch's entry again, not even after a crash halfway.
+//! Read-only branches are never written.
+
+use std::sync::Arc;
+
+use parking_lot::MutexGuard;
+use rules::lookup::{Resolution, Sighting, resolve};
+use rules::removal::{Removal, removal};
+use rules::whiteout::{self, Purpose};
+use rules::{Attr, BranchIndex, Errno, Kind, Name};
+use tree::{RenameHow, Tree};
+
+use crate::api::InodeId;
+use crate::branch::BranchDir;
+use crate::error::{Refusal, Result};
+use crate::inode::Inode;
+use crate::union::Union;
+
+impl<T: Tree> Union<T> {
+    /// Removes a name that is no directory. `ENOENT`, `EISDIR`, `EROFS`.
+    pub fn unlink(&self, parent: InodeId, name: &[u8]) -> Result<()> {
+        let (parent, name) = (self.directory(parent)?, self.dialect.check(name)?);
+        let top = file_branch(&self.sightings(&parent, &name)?)?;
+        let branch = self.branch_for(top, &parent)?;
+        let target = self.directory_on(&parent, branch)?;
+        let change = parent.dir()?.change.lock();
+        let sightings =
+            self.with_index_locked(&parent, |index| index.sightings(name.as_bytes()))?;
+        let top = file_branch(&sightings)?;
+        let attr = self
+            .attr_on(&parent, top, &name)?
+            .ok_or(Refusal::NotFound)?;
+        let (handle, root) = (target.open()?, self.root_of(branch));
+        let removal = removal(&sightings, branch);
+        match removal {
+            Removal::Delete => target.tree().remove_file(&handle, &name)?,
+            Removal::HideAndDelete => self.dialect.hide_and_remove(root, &handle, &name)?,
+            Removal::Hide => self.dialect.hide(root, &handle, &name)?,
+        }
+        self.note_removal(&parent, branch, &name, removal)?;
+        if let Some(inode) = self.inodes.known(&self.canonical(&attr)) {
+            self.name_gone(&inode, &parent, &name, &attr, removal != Removal::Hide)?;
+        }
+        drop(change);
+        Ok(())
+    }
+
+    /// Removes a directory without visible entries. `ENOENT`, `ENOTDIR`, `ENOTEMPTY`, `EROFS`.
+    pub fn rmdir(&self, parent: InodeId, name: &[u8]) -> Result<()> {
+        let (parent, name) = (self.directory(parent)?, self.dialect.check(name)?);
+        let top = dir_branch(&self.sightings(&parent, &name)?)?;
+        let (child, _) = self.find(&parent, &name)?.ok_or(Refusal::NotFound)?;
+        let done = self.remove_dir(&parent, &name, &child, top);
+        self.inodes.forget(&child, 1);
+        done
+    }
+
+    fn remove_dir(
+        &self,
+        parent: &Arc<Inode<T>>,
+        name: &Name,
+        child: &Arc<Inode<T>>,
+        top: BranchIndex,
+    ) -> Result<()> {
+        self.refuse_full(child)?;
+        let branch = self.branch_for(top, parent)?;
+        let target = self.directory_on(parent, branch)?;
+        let locks = lock_both(parent, child)?;
+        let sightings = self.with_index_locked(parent, |index| index.sightings(name.as_bytes()))?;
+        dir_branch(&sightings)?;
+        if !self.with_index_locked(child, |index| index.is_empty())? {
+            return Err(Refusal::NotEmpty.into());
+        }
+        let (handle, root, tree) = (target.open()?, self.root_of(branch), target.tree());
+        let removal = removal(&sightings, branch);
+        match removal {
+            Removal::Delete => self.remove_own_dir(&target, name)?,
+            Removal::Hide => self.dialect.hide(root, &handle, name)?,
+            Removal::HideAndDelete => {
+                self.dialect.put_beside(root, &handle, name)?;
+                if let Err(error) = self.remove_own_dir(&target, name) {
+                    self.dialect
+                        .remove_beside(tree, &handle, name)
+                        .or(Err(error))?;
+                    return Err(error);
+                }
+                self.dialect.settle(tree, &handle, name)?;
+            }
+        }
+        self.note_removal(parent, branch, name, removal)?;
+        self.directory_gone(child);
+        drop(locks);
+        Ok(())
+    }
+
+    /// Refuses a directory with visible entries.
+    pub(crate) fn refuse_full(&self, dir: &Arc<Inode<T>>) -> Result<()> {
+        if self.with_index(dir, |index| index.is_empty())? {
+            Ok(())
+        } else {
+            Err(Refusal::NotEmpty.into())
+        }
+    }
+
+    /// Removes a branch's directory in which nothing is visible. It leaves under a temporary name first, in one step,
+    /// when it still holds whiteouts.
+    fn remove_own_dir(&self, target: &Arc<BranchDir<T>>, name: &Name) -> Result<()> {
+        let (handle, tree) = (target.open()?, target.tree());
+        match tree.remove_dir(&handle, name) {
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+            removed => return Ok(removed?),
+        }
+        let away = self.move_away(target, name)?;
+        self.scrap_moved(target, &away);
+        Ok(())
+    }
+
+    /// Gives a directory a temporary name.
+    pub(crate) fn move_away(&self, target: &Arc<BranchDir<T>>, name: &Name) -> Result<Name> {
+        let away = self.dialect.temporary(name, Purpose::MovedAway);
+        let handle = target.open()?;
+        target
+            .tree()
+            .rename(&handle, name, &handle, &away, RenameHow::Replace)?;
+        Ok(away)
+    }
+
+    /// Removes what was moved away; what cannot be removed now goes at the next mount.
+    pub(crate) fn scrap_moved(&self, target: &Arc<BranchDir<T>>, away: &Name) {
+        if let Err(error) = self.scrap(target, away) {
+            tracing::warn!(name = %away, %error, "a removed directory stays under a temporary name");
+        }
+    }
+
+    /// Removes a temporary entry: a file, or a directory with nothing but the format's marks in it.
+    pub(crate) fn scrap(&self, dir: &Arc<BranchDir<T>>, name: &Name) -> Result<()> {
+        let (handle, tree) = (dir.open()?, dir.tree());
+        let Some(attr) = tree.look(&handle, name)? else {
+            return Ok(());
+        };
+        if attr.kind != Kind::Dir {
+            return Ok(tree.remove_file(&handle, name)?);
+        }
+        let inside = tree.open_dir(&handle, name)?;
+        for entry in tree.list(&inside)? {
+            let device = entry.kind == Some(Kind::CharDevice);
+            if !device && !whiteout::is_reserved(entry.name.as_bytes()) {
+                return Err(Refusal::NotEmpty.into());
+            }
+            tree.remove_file(&inside, &entry.name)?;
+        }
+        Ok(tree.remove_dir(&handle, name)?)
+    }
+
+    pub(crate) fn attr_on(
+        &self,
+        parent: &Arc<Inode<T>>,
+        branch: BranchIndex,
+        name: &Name,
+    ) -> Result<Option<Attr>> {
+        let member = parent.dir()?.state.read().member(branch).cloned();
+        let Some(member) = member else {
+            return Ok(None);
+        };
+        Ok(member.tree().look(&*member.open()?, name)?)
+    }
+
+    fn note_removal(
+        &self,
+        parent: &Arc<Inode<T>>,
+        branch: BranchIndex,
+        name: &Name,
+        removal: Removal,
+    ) -> Result<()> {
+        if let Some(index) = &mut parent.dir()?.state.write().index {
+            match removal {
+                Removal::Delete => index.remove(branch, name),
+                Removal::Hide | Removal::HideAndDelete => index.hide(branch, name),
+            }
+        }
+        self.touched(parent, branch);
+        Ok(())
+    }
+
+    /// Notes that a directory is no more.
+    pub(crate) fn directory_gone(&self, child: &Arc<Inode<T>>) {
+        if let Ok(directory) = child.dir() {
+            let mut state = directory.state.write();
+            state.removed = true;
+            state.index = None;
+        }
+        self.inodes.remove_keys(child);
+    }
+
+    /// Notes that an object lost a name. `attr` is what it was; `deleted` tells whether the branch lost the name, too,
+    /// or has it hidden only.
+    pub(crate) fn name_gone(
+        &self,
+        inode: &Arc<Inode<T>>,
+        parent: &Arc<Inode<T>>,
+        name: &Name,
+        attr: &Attr,
+        deleted: bool,
+    ) -> Result<()> {
+        inode.remove_name(parent, name);
+        self.count_link(inode, -1);
+        let other = inode.other()?;
+        if !deleted {
+            return Ok(());
+        }
+        let place = other.state.read().place.clone();
+        let member = parent.dir()?.state.read().members.clone();
+        let was_here = place.as_ref().is_some_and(|(dir, at)| {
+            at == name && member.iter().any(|member| Arc::ptr_eq(member, dir))
+        });
+        if !was_here {
+            return Ok(());
+        }
+        let next = self.other_place(inode)?;
+        let last = next.is_none() && attr.nlink <= 1;
+        let mut state = other.state.write();
+        state.place = next;
+        if state.place.is_none() {
+            let nlink = attr.nlink.saturating_sub(1);
+            state.last = Some(Box::new(Attr {
+                nlink,
+                ino: inode.number,
+                ..*attr
+            }));
+        }
+        drop(state);
+        if last {
+            self.inodes.remove_keys(inode);
+        }
+        Ok(())
+    }
+
+    /// Finds another name of an object on its branch, among those that are known.
+    fn other_place(&self, inode: &Inode<T>) -> Result<Option<(Arc<BranchDir<T>>, Name)>> {
+        let (branch, pseudo_linked) = {
+            let state = inode.other()?.state.read();
+            (state.branch, state.pseudo_linked)
+        };
+        let names = inode.names.lock().clone();
+        for (parent, name) in names.iter().rev() {
+            let state = parent.dir()?.state.read();
+            let Some(index) = &state.index else { continue };
+            if resolve(&index.sightings(name.as_bytes())) == Resolution::File(branch)
+                && let Some(member) = state.member(branch)
+            {
+                return Ok(Some((Arc::clone(member), name.clone())));
+            }
+        }
+        Ok(if pseudo_linked {
+            self.stored_place(inode)
+        } else {
+            None
+        })
+    }
+}
+
+/// Locks two directories for changes, in the order of their numbers.
+pub(crate) fn lock_both<'a, T: Tree>(
+    one: &'a Arc<Inode<T>>,
+    two: &'a Arc<Inode<T>>,
+) -> Result<(MutexGuard<'a, ()>, Option<MutexGuard<'a, ()>>)> {
+    if Arc::ptr_eq(one, two) {
+        return Ok((one.dir()?.change.lock(), None));
+    }
+    let (first, second) = if one.id < two.id {
+        (one, two)
+    } else {
+        (two, one)
+    };
+    let guard = first.dir()?.change.lock();
+    Ok((guard, Some(second.dir()?.change.lock())))
+}
+
+fn file_branch(sightings: &[Sighting]) -> Result<BranchIndex> {
+    match resolve(sightings) {
+        Resolution::Absent => Err(Refusal::NotFound.into()),
+        Resolution::Damaged => Err(Refusal::Damaged.into()),
+        Resolution::Dir(_) => Err(Refusal::IsDirectory.into()),
+        Resolution::File(branch) => Ok(branch),
+    }
+}
+
+fn dir_branch(sightings: &[Sighting]) -> Result<BranchIndex> {
+    match resolve(sightings) {
+        Resolution::Absent => Err(Refusal::NotFound.into()),
+        Resolution::Damaged => Err(Refusal::Damaged.into()),
+        Resolution::File(_) => Err(Refusal::NotDirectory.into()),
+        Resolution::Dir(branch) => Ok(branch),
+    }
+}

@@ -1,0 +1,461 @@
+//! Renaming files and directories.
+//!
+//! Everything happens on one branch, and one rename there is the moment of change: whiteouts and marks that
+//! the result needs are in place before, those that it makes void go afterwards.
+
+use std::sync::Arc;
+
+use rules::lookup::{Resolution, resolve};
+use rules::rename::{End, can_move, plan, preferred_target};
+use rules::{Attr, BranchIndex, Name};
+use tree::{Object, RenameHow, Tree};
+
+use crate::api::InodeId;
+use crate::branch::BranchDir;
+use crate::error::{Refusal, Result};
+use crate::index::Sightings;
+use crate::inode::Inode;
+use crate::remove::lock_both;
+use crate::union::Union;
+
+/// One end of a rename.
+struct Side<'a, T: Tree> {
+    parent: &'a Arc<Inode<T>>,
+    name: &'a Name,
+    sightings: Sightings,
+}
+
+impl<'a, T: Tree> Side<'a, T> {
+    fn branches(&self) -> Result<Vec<BranchIndex>> {
+        Ok(self.parent.dir()?.state.read().branches().to_vec())
+    }
+
+    fn resolution(&self) -> Resolution {
+        resolve(&self.sightings)
+    }
+}
+
+/// An object and a reference to it, given back at the end.
+struct Held<'a, T: Tree> {
+    union: &'a Union<T>,
+    inode: Arc<Inode<T>>,
+}
+
+impl<T: Tree> Drop for Held<'_, T> {
+    fn drop(&mut self) {
+        self.union.inodes.forget(&self.inode, 1);
+    }
+}
+
+impl<T: Tree> Union<T> {
+    /// Renames. `EXDEV` when a directory merges entries from below, `ENOTEMPTY`, `EEXIST`, `EROFS`, `EINVAL`.
+    pub fn rename(
+        &self,
+        parent: InodeId,
+        name: &[u8],
+        new_parent: InodeId,
+        new_name: &[u8],
+        how: RenameHow,
+    ) -> Result<()> {
+        let (parent, name) = (self.directory(parent)?, self.dialect.check(name)?);
+        let (new_parent, new_name) = (self.directory(new_parent)?, self.dialect.check(new_name)?);
+        let source = self.side(&parent, &name)?;
+        let destination = self.side(&new_parent, &new_name)?;
+        let moving = self.held(&source)?.ok_or(Refusal::NotFound)?;
+        let replaced = self.held(&destination)?;
+        if let Some(replaced) = &replaced {
+            if Arc::ptr_eq(&moving.inode, &replaced.inode) {
+                return if how == RenameHow::NoReplace {
+                    Err(Refusal::Exists.into())
+                } else {
+                    Ok(())
+                };
+            }
+            self.check_replaced(&moving, replaced, how)?;
+        } else if how == RenameHow::Exchange {
+            return Err(Refusal::NotFound.into());
+        }
+        check_no_loop(&moving.inode, &new_parent)?;
+        if how == RenameHow::Exchange {
+            check_no_loop(&replaced.as_ref().ok_or(Refusal::NotFound)?.inode, &parent)?;
+        }
+        let target = self.rename_target(&source, &destination)?;
+        self.check_moves(&moving.inode, target)?;
+        if let (RenameHow::Exchange, Some(replaced)) = (how, &replaced) {
+            self.check_moves(&replaced.inode, target)?;
+        }
+        let from = self.directory_on(&parent, target)?;
+        let to = self.directory_on(&new_parent, target)?;
+        self.bring(&moving.inode, &source, target)?;
+        if let (RenameHow::Exchange, Some(replaced)) = (how, &replaced) {
+            self.bring(&replaced.inode, &destination, target)?;
+        }
+        let locks = lock_both(&parent, &new_parent)?;
+        let source = self.side_locked(&parent, &name)?;
+        let destination = self.side_locked(&new_parent, &new_name)?;
+        let still = |side: &Side<'_, T>, held: &Held<'_, T>| {
+            let expected = held.inode.name();
+            expected.is_some_and(|(p, n)| Arc::ptr_eq(&p, side.parent) && n == *side.name)
+        };
+        if !still(&source, &moving) {
+            return Err(Refusal::NotFound.into());
+        }
+        let ends = Ends {
+            target,
+            from,
+            to,
+            source,
+            destination,
+        };
+        match (how, replaced) {
+            (RenameHow::Exchange, Some(replaced)) => self.exchange(&ends, &moving, &replaced)?,
+            (_, replaced) => self.replace(&ends, &moving, replaced.as_ref())?,
+        }
+        drop(locks);
+        Ok(())
+    }
+
+    fn side<'a>(&self, parent: &'a Arc<Inode<T>>, name: &'a Name) -> Result<Side<'a, T>> {
+        Ok(Side {
+            parent,
+            name,
+            sightings: self.sightings(parent, name)?,
+        })
+    }
+
+    fn side_locked<'a>(&self, parent: &'a Arc<Inode<T>>, name: &'a Name) -> Result<Side<'a, T>> {
+        let sightings = self.with_index_locked(parent, |index| index.sightings(name.as_bytes()))?;
+        Ok(Side {
+            parent,
+            name,
+            sightings,
+        })
+    }
+
+    fn held(&self, side: &Side<'_, T>) -> Result<Option<Held<'_, T>>> {
+        let found = self.find(side.parent, side.name)?;
+        Ok(found.map(|(inode, _)| Held { union: self, inode }))
+    }
+
+    fn check_replaced(
+        &self,
+        moving: &Held<'_, T>,
+        replaced: &Held<'_, T>,
+        how: RenameHow,
+    ) -> Result<()> {
+        let (moves_dir, replaces_dir) = (moving.inode.dir().is_ok(), replaced.inode.dir().is_ok());
+        match (how, moves_dir, replaces_dir) {
+            (RenameHow::NoReplace, _, _) => Err(Refusal::Exists.into()),
+            (RenameHow::Exchange, _, _) | (_, false, false) => Ok(()),
+            (_, true, true) => self.refuse_full(&replaced.inode),
+            (_, true, false) => Err(Refusal::NotDirectory.into()),
+            (_, false, true) => Err(Refusal::IsDirectory.into()),
+        }
+    }
+
+    fn rename_target(
+        &self,
+        source: &Side<'_, T>,
+        destination: &Side<'_, T>,
+    ) -> Result<BranchIndex> {
+        let (above, below) = (source.branches()?, destination.branches()?);
+        let end = End {
+            sightings: &source.sightings,
+            members: &above,
+        };
+        let new_end = End {
+            sightings: &destination.sightings,
+            members: &below,
+        };
+        if let Some(target) = preferred_target(end, new_end, |branch| self.writable(branch)) {
+            return Ok(target);
+        }
+        let top = source.resolution().branch().ok_or(Refusal::NotFound)?;
+        let first = self.branch_for(top, source.parent)?;
+        // The new name must be seen there, too.
+        match destination
+            .sightings
+            .first()
+            .map(|sighting| sighting.branch)
+        {
+            Some(hiding) if hiding < first => self.branch_for(hiding, destination.parent),
+            _ => Ok(first),
+        }
+    }
+
+    /// Refuses a directory that merges something from below the target branch.
+    fn check_moves(&self, inode: &Arc<Inode<T>>, target: BranchIndex) -> Result<()> {
+        if inode.dir().is_err() || self.with_index(inode, |i| can_move(i.all(), target))? {
+            Ok(())
+        } else {
+            Err(Refusal::CrossBranch.into())
+        }
+    }
+
+    /// Makes sure that an object is on the target branch under its own name.
+    fn bring(&self, inode: &Arc<Inode<T>>, side: &Side<'_, T>, target: BranchIndex) -> Result<()> {
+        if inode.dir().is_ok() {
+            return self.directory_on(inode, target).map(drop);
+        }
+        inode.add_name(side.parent, side.name);
+        let current = side.resolution().branch();
+        if current != Some(target) {
+            self.copy_up_to(inode, target)?;
+        }
+        Ok(())
+    }
+
+    fn replace(
+        &self,
+        ends: &Ends<'_, T>,
+        moving: &Held<'_, T>,
+        replaced: Option<&Held<'_, T>>,
+    ) -> Result<()> {
+        let Ends {
+            target,
+            from,
+            to,
+            source,
+            destination,
+        } = ends;
+        let (tree, root) = (from.tree(), self.root_of(*target));
+        let (from_handle, to_handle) = (from.open()?, to.open()?);
+        let is_dir = moving.inode.dir().is_ok();
+        let plan = self.plan(source, destination, *target, is_dir)?;
+        let lost = match replaced {
+            Some(held) if !is_dir => self.attr_at(destination, &held.inode)?,
+            _ => None,
+        };
+        if plan.hide_source {
+            self.dialect.put_beside(root, &from_handle, source.name)?;
+        }
+        let moved = (|| {
+            if plan.mark_opaque {
+                let handle = tree.open_dir(&from_handle, source.name)?;
+                self.dialect.mark_opaque(root, &handle)?;
+            }
+            if plan.reveal {
+                self.dialect.make_room(root, &to_handle, destination.name)?;
+            }
+            self.move_over(ends, is_dir && replaced.is_some())
+        })();
+        if let Err(error) = moved {
+            if plan.hide_source {
+                self.dialect
+                    .remove_beside(tree, &from_handle, source.name)
+                    .or(Err(error))?;
+            }
+            return Err(error);
+        }
+        if plan.hide_source {
+            self.dialect.settle(tree, &from_handle, source.name)?;
+        }
+        if plan.reveal
+            && let Err(error) = self
+                .dialect
+                .remove_beside(tree, &to_handle, destination.name)
+        {
+            tracing::warn!(name = %destination.name, %error, "a whiteout stays beside a renamed entry");
+        }
+        if let Some(held) = replaced {
+            match (lost, is_dir) {
+                (Some((attr, branch)), false) => {
+                    let (parent, name) = (destination.parent, destination.name);
+                    self.name_gone(&held.inode, parent, name, &attr, branch == *target)?;
+                }
+                (_, true) => self.directory_gone(&held.inode),
+                (None, false) => {}
+            }
+        }
+        self.note_move(ends, &moving.inode, plan.hide_source)
+    }
+
+    /// Renames on the target branch, over what is there. A directory there that still holds whiteouts steps aside first.
+    fn move_over(&self, ends: &Ends<'_, T>, over_dir: bool) -> Result<()> {
+        let Ends {
+            target,
+            from,
+            to,
+            source,
+            destination,
+        } = ends;
+        let (tree, from_handle, to_handle) = (from.tree(), from.open()?, to.open()?);
+        let there = destination.sightings.iter().any(|s| s.branch == *target);
+        let away = if over_dir && there && !self.is_bare(to, destination.name)? {
+            Some(self.move_away(to, destination.name)?)
+        } else {
+            None
+        };
+        let how = RenameHow::Replace;
+        let done = tree.rename(&from_handle, source.name, &to_handle, destination.name, how);
+        if let Some(away) = away {
+            match done {
+                Ok(()) => self.scrap_moved(to, &away),
+                Err(errno) => {
+                    tree.rename(
+                        &to_handle,
+                        &away,
+                        &to_handle,
+                        destination.name,
+                        RenameHow::NoReplace,
+                    )
+                    .or(Err(errno))?;
+                }
+            }
+        }
+        Ok(done?)
+    }
+
+    /// Returns whether a branch's directory holds nothing at all.
+    fn is_bare(&self, dir: &Arc<BranchDir<T>>, name: &Name) -> Result<bool> {
+        let inside = dir.tree().open_dir(&*dir.open()?, name)?;
+        Ok(dir.tree().list(&inside)?.is_empty())
+    }
+
+    fn exchange(
+        &self,
+        ends: &Ends<'_, T>,
+        moving: &Held<'_, T>,
+        replaced: &Held<'_, T>,
+    ) -> Result<()> {
+        let Ends {
+            target,
+            from,
+            to,
+            source,
+            destination,
+        } = ends;
+        let (tree, root) = (from.tree(), self.root_of(*target));
+        let (from_handle, to_handle) = (from.open()?, to.open()?);
+        for (inode, side, other, handle) in [
+            (&moving.inode, source, destination, &from_handle),
+            (&replaced.inode, destination, source, &to_handle),
+        ] {
+            let is_dir = inode.dir().is_ok();
+            if self.plan(side, other, *target, is_dir)?.mark_opaque {
+                let dir = tree.open_dir(handle, side.name)?;
+                self.dialect.mark_opaque(root, &dir)?;
+            }
+        }
+        let how = RenameHow::Exchange;
+        tree.rename(&from_handle, source.name, &to_handle, destination.name, how)?;
+        let moved = tree.attr(Object::Entry(&*to_handle, destination.name))?;
+        let other = tree.attr(Object::Entry(&*from_handle, source.name))?;
+        self.at_new_place(&moving.inode, source, destination, to);
+        self.at_new_place(&replaced.inode, destination, source, from);
+        self.note_entry(destination.parent, *target, destination.name, &moved)?;
+        self.note_entry(source.parent, *target, source.name, &other)
+    }
+
+    fn plan(
+        &self,
+        source: &Side<'_, T>,
+        destination: &Side<'_, T>,
+        target: BranchIndex,
+        is_dir: bool,
+    ) -> Result<rules::rename::Plan> {
+        let (above, below) = (source.branches()?, destination.branches()?);
+        let end = End {
+            sightings: &source.sightings,
+            members: &above,
+        };
+        let new_end = End {
+            sightings: &destination.sightings,
+            members: &below,
+        };
+        Ok(plan(
+            end,
+            new_end,
+            target,
+            is_dir,
+            self.settings.always_opaque,
+        ))
+    }
+
+    fn attr_at(
+        &self,
+        side: &Side<'_, T>,
+        inode: &Arc<Inode<T>>,
+    ) -> Result<Option<(Attr, BranchIndex)>> {
+        let Some(branch) = side.resolution().branch() else {
+            return Ok(None);
+        };
+        let attr = self.attr_on(side.parent, branch, side.name)?;
+        tracing::trace!(inode = inode.id.0, "is replaced");
+        Ok(attr.map(|attr| (attr, branch)))
+    }
+
+    fn note_move(&self, ends: &Ends<'_, T>, inode: &Arc<Inode<T>>, hidden: bool) -> Result<()> {
+        let Ends {
+            target,
+            to,
+            source,
+            destination,
+            ..
+        } = ends;
+        let attr = to
+            .tree()
+            .attr(Object::Entry(&*to.open()?, destination.name))?;
+        if let Some(index) = &mut source.parent.dir()?.state.write().index {
+            if hidden {
+                index.hide(*target, source.name);
+            } else {
+                index.remove(*target, source.name);
+            }
+        }
+        self.touched(source.parent, *target);
+        self.at_new_place(inode, source, destination, to);
+        self.note_entry(destination.parent, *target, destination.name, &attr)
+    }
+
+    /// Notes that an object has another name, on the target branch as in the union.
+    fn at_new_place(
+        &self,
+        inode: &Arc<Inode<T>>,
+        source: &Side<'_, T>,
+        destination: &Side<'_, T>,
+        to: &Arc<BranchDir<T>>,
+    ) {
+        inode.remove_name(source.parent, source.name);
+        inode.add_name(destination.parent, destination.name);
+        if let Ok(directory) = inode.dir() {
+            let mut state = directory.state.write();
+            // Below the target branch nothing of it was visible, and now nothing merges.
+            state.members.retain(|member| member.index() == to.index());
+            if let Some(member) = state.members.first() {
+                member.moved(to, destination.name);
+            }
+            state.links_below = None;
+            state.index = None;
+        } else if let Ok(other) = inode.other() {
+            let mut state = other.state.write();
+            if !state.pseudo_linked || state.place.is_none() {
+                state.branch = to.index();
+                state.place = Some((Arc::clone(to), destination.name.clone()));
+            }
+        }
+    }
+}
+
+/// Both ends of a rename on the branch where it happens, locked.
+struct Ends<'a, T: Tree> {
+    target: BranchIndex,
+    from: Arc<BranchDir<T>>,
+    to: Arc<BranchDir<T>>,
+    source: Side<'a, T>,
+    destination: Side<'a, T>,
+}
+
+/// Refuses to move a directory into itself.
+fn check_no_loop<T: Tree>(moving: &Arc<Inode<T>>, into: &Arc<Inode<T>>) -> Result<()> {
+    let mut dir = Arc::clone(into);
+    loop {
+        if Arc::ptr_eq(&dir, moving) {
+            return Err(Refusal::Invalid.into());
+        }
+        match dir.name() {
+            Some((parent, _)) => dir = parent,
+            None => return Ok(()),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What the person who mounts chooses.
+
+use rules::placement::CopyUpPolicy;
+
+/// How whiteouts and opaque directories are written and what names are reserved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DialectKind {
+    /// AUFS: `.wh.NAME`, `.wh..wh..opq`.
+    Aufs,
+    /// Overlay: 0:0 devices and extended attributes; AUFS's marks are understood as well.
+    Overlay(OverlayMarks),
+}
+
+/// The namespace of overlay's extended attributes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OverlayMarks {
+    /// `trusted.overlay.*`, which needs `CAP_SYS_ADMIN`.
+    Trusted,
+    /// `user.overlay.*`.
+    User,
+}
+
+/// How far the union trusts that nobody else changes the branches (`udba`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DirectChanges {
+    /// Nobody does: what was read once stays right.
+    None,
+    /// Somebody may: directories are looked at again on each use.
+    Noticed,
+}
+
+/// What the person who mounts chooses.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The format on disk.
+    pub dialect: DialectKind,
+    /// Whether the branches may change behind the union's back.
+    pub direct_changes: DirectChanges,
+    /// How the branch for a copy-up is chosen.
+    pub copy_up: CopyUpPolicy,
+    /// Every new directory is opaque (`diropq=always`).
+    pub always_opaque: bool,
+    /// Hard links of a lower branch stay one file when one of them is copied up (`plink`).
+    pub pseudo_links: bool,
+    /// ACLs can be read and set; the branches keep and enforce them either way.
+    pub acl: bool,
+    /// Opening a lower file for writing copies it up at once, as overlayfs does; otherwise the first write does.
+    pub copy_up_on_open: bool,
+    /// Copies are made durable before they are published.
+    pub durable: bool,
+    /// `statfs` adds the filesystems of all branches (`sum`).
+    pub sum_space: bool,
+    /// How many directories stay open.
+    pub open_dirs: usize,
+}
+
+impl Settings {
+    /// Returns the defaults for a format.
+    pub fn new(dialect: DialectKind) -> Self {
+        let overlay = matches!(dialect, DialectKind::Overlay(_));
+        Self {
+            dialect,
+            direct_changes: if overlay {
+                DirectChanges::None
+            } else {
+                DirectChanges::Noticed
+            },
+            copy_up: CopyUpPolicy::default(),
+            always_opaque: false,
+            pseudo_links: true,
+            acl: true,
+            copy_up_on_open: overlay,
+            durable: true,
+            sum_space: false,
+            open_dirs: 512,
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The union: its branches, its inodes, and how both are opened and closed.
+
+use std::collections::HashSet;
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::{Mutex, RwLock};
+use rules::{BranchIndex, Kind, Name, StatFs};
+use tree::{Object, Tree};
+
+use crate::api::{InodeId, Observer};
+use crate::branch::{Branch, BranchDir, HandleCache};
+use crate::dialect::Dialect;
+use crate::error::{Error, Refusal, Result};
+use crate::inode::{Inode, NewBody, Table};
+use crate::pseudo_link::PseudoLinks;
+use crate::settings::{DirectChanges, Settings};
+
+/// Several directory trees, seen as one.
+pub struct Union<T: Tree> {
+    pub(crate) roots: Vec<Arc<BranchDir<T>>>,
+    pub(crate) settings: Settings,
+    pub(crate) dialect: Dialect,
+    pub(crate) inodes: Table<T>,
+    pub(crate) pseudo_links: RwLock<PseudoLinks>,
+    /// Temporary names that operations in progress use; all others are left over.
+    pub(crate) in_progress: Mutex<HashSet<Name>>,
+    observer: OnceLock<Box<dyn Observer>>,
+}
+
+/// Why a union could not be made of its branches.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There was no branch at all.
+    #[error("a union needs at least one branch")]
+    NoBranch,
+    /// A branch could not be used.
+    #[error("branch {index}: {error}")]
+    Branch {
+        /// Position of the branch, topmost first, from 0.
+        index: usize,
+        /// What it said.
+        error: Error,
+    },
+}
+
+impl<T: Tree> Union<T> {
+    /// Stacks branches, topmost first, and prepares the writable ones.
+    pub fn new(
+        branches: Vec<Branch<T>>,
+        settings: Settings,
+    ) -> std::result::Result<Self, OpenError> {
+        let dialect = Dialect::new(settings.dialect);
+        let cache = Arc::new(HandleCache::new(settings.open_dirs));
+        let mut roots = Vec::with_capacity(branches.len());
+        for (index, branch) in branches.into_iter().enumerate() {
+            let at = |error| OpenError::Branch { index, error };
+            let place = u16::try_from(index).map_err(|_| at(Refusal::Invalid.into()))?;
+            let mut branch = branch;
+            branch.powers.whiteouts |= branch.powers.writable || dialect.honours_all();
+            let root = BranchDir::root(branch, BranchIndex(place), &cache)
+                .map_err(|errno| at(errno.into()))?;
+            if root.branch.powers.writable {
+                dialect.prepare(&root, settings.pseudo_links).map_err(at)?;
+            }
+            roots.push(root);
+        }
+        let inodes = Table::new();
+        let first = roots.first().ok_or(OpenError::NoBranch)?;
+        let attr = first
+            .open()
+            .and_then(|dir| first.tree().attr(Object::Dir(&*dir)))
+            .map_err(|errno| OpenError::Branch {
+                index: 0,
+                error: errno.into(),
+            })?;
+        let members = merged(&dialect, roots.iter().cloned())
+            .map_err(|error| OpenError::Branch { index: 0, error })?;
+        inodes.intern(&attr, || NewBody::Dir(members));
+        Ok(Self {
+            roots,
+            settings,
+            dialect,
+            inodes,
+            pseudo_links: RwLock::default(),
+            in_progress: Mutex::default(),
+            observer: OnceLock::new(),
+        })
+    }
+
+    /// Returns what was chosen at mount.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Tells a front end from now on what changes without its doing. Only the first one is told.
+    pub fn set_observer(&self, observer: Box<dyn Observer>) {
+        if self.observer.set(observer).is_err() {
+            tracing::warn!("a second observer is not told anything");
+        }
+    }
+
+    pub(crate) fn observer(&self) -> Option<&dyn Observer> {
+        self.observer.get().map(|observer| &**observer)
+    }
+
+    /// Returns whether every branch is read-only, so that nothing can ever change through the union.
+    pub fn is_read_only(&self) -> bool {
+        !self.roots.iter().any(|root| root.branch.powers.writable)
+    }
+
+    /// Returns how many objects the front end holds.
+    pub fn inodes_held(&self) -> usize {
+        self.inodes.len()
+    }
+
+    /// Gives back references that replies handed out.
+    pub fn forget(&self, id: InodeId, count: u64) {
+        if let Ok(inode) = self.inodes.get(id) {
+            self.inodes.forget(&inode, count);
+        }
+    }
+
+    /// Returns space and limits: those of the topmost branch, or of all filesystems together.
+    pub fn stat_fs(&self) -> Result<StatFs> {
+        let mut sum: Option<StatFs> = None;
+        let mut counted = Vec::new();
+        for root in &self.roots {
+            let next = root.tree().stat_fs(&*root.open()?)?;
+            if counted.contains(&next.dev) {
+                continue;
+            }
+            counted.push(next.dev);
+            sum = Some(sum.map_or(next, |sum| added(&sum, &next)));
+            if !self.settings.sum_space {
+                break;
+            }
+        }
+        let mut all = sum.unwrap_or_default();
+        all.name_max = all.name_max.min(self.dialect.name_max() as u32);
+        Ok(all)
+    }
+
+    /// Makes everything on the writable branches durable.
+    pub fn sync_all(&self) -> Result<()> {
+        for root in self.roots.iter().filter(|root| root.branch.powers.writable) {
+            root.tree().sync_all(&*root.open()?)?;
+        }
+        Ok(())
+    }
+
+    /// Finishes what is pending; the union serves nothing afterwards.
+    pub fn close(&self) {}
+
+    pub(crate) fn writable(&self, branch: BranchIndex) -> bool {
+        self.roots[branch.get()].branch.powers.writable
+    }
+
+    pub(crate) fn root_of(&self, branch: BranchIndex) -> &Arc<BranchDir<T>> {
+        &self.roots[branch.get()]
+    }
+
+    /// Returns whether what was read from a branch stays right until the union changes it.
+    pub(crate) fn trusts_branches(&self) -> bool {
+        self.settings.direct_changes == DirectChanges::None
+    }
+
+    pub(crate) fn inode(&self, id: InodeId) -> Result<Arc<Inode<T>>> {
+        self.inodes.get(id)
+    }
+
+    pub(crate) fn directory(&self, id: InodeId) -> Result<Arc<Inode<T>>> {
+        let inode = self.inodes.get(id)?;
+        if inode.kind == Kind::Dir {
+            Ok(inode)
+        } else {
+            Err(Refusal::NotDirectory.into())
+        }
+    }
+}
+
+/// Takes directories of the same name, topmost first, until one is opaque.
+pub(crate) fn merged<T: Tree>(
+    dialect: &Dialect,
+    dirs: impl IntoIterator<Item = Arc<BranchDir<T>>>,
+) -> Result<Vec<Arc<BranchDir<T>>>> {
+    let mut members: Vec<Arc<BranchDir<T>>> = Vec::new();
+    for dir in dirs {
+        // A mark matters only when something follows, so it is looked for when something does.
+        if let Some(above) = members.last()
+            && above.branch.powers.whiteouts
+            && dialect.is_opaque(above)?
+        {
+            break;
+        }
+        members.push(dir);
+    }
+    Ok(members)
+}
+
+fn added(sum: &StatFs, next: &StatFs) -> StatFs {
+    // In units of the smaller fragments, so that nothing is lost by division.
+    let fragment_size = sum.fragment_size.min(next.fragment_size).max(1);
+    let scaled = |blocks: u64, size: u32| blocks.saturating_mul(u64::from(size / fragment_size));
+    let blocks = |of: fn(&StatFs) -> u64| {
+        scaled(of(sum), sum.fragment_size).saturating_add(scaled(of(next), next.fragment_size))
+    };
+    StatFs {
+        dev: sum.dev,
+        blocks: blocks(|fs| fs.blocks),
+        blocks_free: blocks(|fs| fs.blocks_free),
+        blocks_available: blocks(|fs| fs.blocks_available),
+        files: sum.files.saturating_add(next.files),
+        files_free: sum.files_free.saturating_add(next.files_free),
+        block_size: sum.block_size.min(next.block_size),
+        fragment_size,
+        name_max: sum.name_max.min(next.name_max),
+    }
+}
