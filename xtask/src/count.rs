@@ -13,10 +13,10 @@ impl Count {
     /// Reads one line of output; `None` unless it is a summary that we know.
     pub(crate) fn of_line(line: &str) -> Option<Self> {
         let line = without_escapes(line);
-        let line = line.trim();
         if let Some(rest) = line.strip_prefix("test result:") {
             return Self::of_parts(rest.split_once('.')?.1, ';');
         }
+        let line = line.trim();
         if let Some(rest) = line.strip_prefix("Summary [") {
             return Self::of_parts(rest.split_once("run:")?.1, ',');
         }
@@ -97,6 +97,11 @@ mod tests {
             (
                 "\u{1b}[32;1m     Summary\u{1b}[0m [   1s] 1 test run: 1 passed, 0 skipped",
                 some(1, 0),
+            ),
+            // nextest shows the output of a failed test, indented: it has been counted
+            (
+                "    test result: FAILED. 0 passed; 1 failed; 0 ignored",
+                None,
             ),
             ("all 12 passed, 3 failed yesterday", None),
             ("hello", None),

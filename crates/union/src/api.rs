@@ -79,4 +79,6 @@ pub trait Observer: Send + Sync {
     fn attributes_changed(&self, id: InodeId);
     /// Contents of a file or directory changed.
     fn contents_changed(&self, id: InodeId);
+    /// Asks to call `Union::finish_pending` soon, from a thread of its own. `false`: nobody will.
+    fn work_is_pending(&self) -> bool;
 }

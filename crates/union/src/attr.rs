@@ -15,7 +15,7 @@ impl<T: Tree> Union<T> {
     /// Changes attributes and returns all of them. A size that is less than a lower file's spares copying
     /// what is cut off. `EROFS`, `EINVAL`, `EISDIR`.
     pub fn set_attr(&self, id: InodeId, changes: &Changes) -> Result<Attr> {
-        let inode = self.inode(id)?;
+        let inode = self.apart(self.inode(id)?)?;
         if changes.is_empty() {
             // A change of owner to the same owner still moves the file up, as it does in AUFS.
             self.make_changeable(&inode)?;
@@ -43,7 +43,13 @@ impl<T: Tree> Union<T> {
         if changes.size.is_some() {
             inode.file()?;
         }
-        if self.copy_up_changed(inode, Copied { changes: *changes })? {
+        if self.copy_up_changed(
+            inode,
+            Copied {
+                changes: *changes,
+                ..Copied::default()
+            },
+        )? {
             return Ok(());
         }
         let other = inode.other()?;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use rules::{BranchIndex, Errno, Name, Powers};
-use tree::Tree;
+use tree::{Object, Tree};
 
 /// One directory tree of the union with what it may be used for.
 pub struct Branch<T: Tree> {
@@ -23,6 +23,8 @@ pub(crate) struct Placed<T: Tree> {
     pub(crate) index: BranchIndex,
     pub(crate) tree: T,
     pub(crate) powers: Powers,
+    /// The filesystem that its root is on.
+    pub(crate) dev: u64,
     cache: Arc<HandleCache<T>>,
 }
 
@@ -77,10 +79,12 @@ impl<T: Tree> BranchDir<T> {
     ) -> Result<Arc<Self>, Errno> {
         let handle = Arc::new(branch.tree.root()?);
         let Branch { tree, powers } = branch;
+        let dev = tree.attr(Object::Dir(&*handle))?.dev;
         let branch = Arc::new(Placed {
             index,
             tree,
             powers,
+            dev,
             cache: Arc::clone(cache),
         });
         let state = DirState {

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use rules::lookup::{Seen, Sighting};
 use rules::whiteout::Purpose;
 use rules::{
     Attr, BranchIndex, Changes, Creation, Errno, Identity, Kind, Name, SetTime, placement,
@@ -15,7 +16,7 @@ use tree::{Access, Node, Object, RenameHow, SyncHow, Tree, XattrHow};
 use crate::branch::BranchDir;
 use crate::dialect::overlay;
 use crate::error::{Refusal, Result};
-use crate::inode::{Data, Inode, Other};
+use crate::inode::{Data, Inode, Key, Other};
 use crate::union::Union;
 
 /// How a copy differs from its original from the start.
@@ -23,6 +24,8 @@ use crate::union::Union;
 pub(crate) struct Copied {
     /// Changes that the copy carries when it appears; a size among them spares copying what is cut off.
     pub(crate) changes: Changes,
+    /// The copy is made durable when it is published, later.
+    pub(crate) publish_later: bool,
 }
 
 impl<T: Tree> Union<T> {
@@ -35,13 +38,13 @@ impl<T: Tree> Union<T> {
     pub(crate) fn copy_up_changed(&self, inode: &Arc<Inode<T>>, copied: Copied) -> Result<bool> {
         let other = inode.other()?;
         if self.is_settled(other) {
-            self.link_used_name(inode)?;
+            self.link_names(inode)?;
             return Ok(false);
         }
         let moving = other.moving.lock();
         if self.is_settled(other) {
             drop(moving);
-            self.link_used_name(inode)?;
+            self.link_names(inode)?;
             return Ok(false);
         }
         if other.state.read().place.is_none() || inode.name().is_none() {
@@ -52,7 +55,7 @@ impl<T: Tree> Union<T> {
             let (parent, name) = inode.name().ok_or(Refusal::Gone)?;
             let branch = self.copy_up_branch(inode, &parent)?;
             let target = self.directory_on(&parent, branch)?;
-            if self.publish_copy(inode, &parent, &name, &target, copied)? {
+            if self.publish_copy(inode, &parent, &name, &target, copied, true)? {
                 return Ok(true);
             }
             // It got another name meanwhile: look again.
@@ -66,11 +69,11 @@ impl<T: Tree> Union<T> {
         let here = other.state.read().branch == branch;
         if here {
             drop(moving);
-            return self.link_used_name(inode);
+            return self.link_names(inode);
         }
         let (parent, name) = inode.name().ok_or(Refusal::Gone)?;
         let target = self.directory_on(&parent, branch)?;
-        if self.publish_copy(inode, &parent, &name, &target, Copied::default())? {
+        if self.publish_copy(inode, &parent, &name, &target, Copied::default(), false)? {
             Ok(())
         } else {
             Err(Refusal::NotFound.into())
@@ -139,9 +142,37 @@ impl<T: Tree> Union<T> {
     ) -> Result<BranchIndex> {
         let members = parent.dir()?.state.read().branches();
         placement::copy_up(self.settings.copy_up, source, &members, |b| {
-            self.writable(b)
+            self.can_hold(parent, b)
         })
         .ok_or_else(|| Refusal::ReadOnly.into())
+    }
+
+    /// Returns whether a branch can have a directory: it is writable, and nothing else has the name there of the
+    /// directory or of one that holds it.
+    pub(crate) fn can_hold(&self, inode: &Arc<Inode<T>>, branch: BranchIndex) -> bool {
+        if !self.writable(branch) {
+            return false;
+        }
+        let mut inode = Arc::clone(inode);
+        loop {
+            let Ok(directory) = inode.dir() else {
+                return false;
+            };
+            if directory.state.read().member(branch).is_some() {
+                return true;
+            }
+            let Some((parent, name)) = inode.name() else {
+                return true;
+            };
+            let Ok(sightings) = self.sightings(&parent, &name) else {
+                return false;
+            };
+            let in_the_way = |s: &Sighting| s.branch == branch && matches!(s.what, Seen::File | Seen::Damaged);
+            if sightings.iter().any(in_the_way) {
+                return false;
+            }
+            inode = parent;
+        }
     }
 
     /// Builds the copy and publishes it, unless the name stopped meaning this object; then `false`.
@@ -151,13 +182,25 @@ impl<T: Tree> Union<T> {
         parent: &Arc<Inode<T>>,
         name: &Name,
         target: &Arc<BranchDir<T>>,
-        copied: Copied,
+        mut copied: Copied,
+        may_wait: bool,
     ) -> Result<bool> {
         let (from, from_name) = self.place_of(inode)?;
         let original = from
             .tree()
             .attr(Object::Entry(&*from.open()?, &from_name))?;
+        let waits = may_wait && original.nlink == 1 && self.may_publish_later(original.size);
+        copied.publish_later = waits;
         let mut build = self.build_copy(target, name, &from, &from_name, &original, copied)?;
+        if waits {
+            let temporary = build.temporary.clone();
+            self.arrived(inode, target, &temporary, build.data.take());
+            build.keep();
+            if !self.publish_later(inode, parent, name)? {
+                self.finish_pending()?;
+            }
+            return Ok(true);
+        }
         let handle = target.open()?;
         let tree = target.tree();
         let change = parent.dir()?.change.lock();
@@ -174,17 +217,43 @@ impl<T: Tree> Union<T> {
         }
         tree.rename(&handle, &build.temporary, &handle, name, RenameHow::Replace)?;
         build.made = false;
-        if self.settings.durable && inode.kind == Kind::File {
-            // The name is durable with the data, so that fsync of the file alone is enough later.
-            tree.sync_dir(&handle)?;
-        }
         if !inode.other()?.state.read().pseudo_linked {
             self.inodes.add_key(inode, &copy);
         }
         self.arrived(inode, target, name, build.data.take());
         self.note_entry(parent, target.index(), name, &copy)?;
         drop(change);
+        if original.nlink > 1 {
+            if self.settings.pseudo_links {
+                self.link_names(inode)?;
+            } else {
+                self.part_from_other_names(inode, parent, name, &original);
+            }
+        }
         Ok(true)
+    }
+
+    /// Without pseudo-links a copy stands for one name only: the others mean the original again.
+    fn part_from_other_names(
+        &self,
+        inode: &Arc<Inode<T>>,
+        parent: &Arc<Inode<T>>,
+        name: &Name,
+        original: &Attr,
+    ) {
+        self.inodes.drop_key(inode, Key::of(original));
+        let others = {
+            let mut names = inode.names.lock();
+            let mut others = names.clone();
+            names.retain(|(p, n)| Arc::ptr_eq(p, parent) && n == name);
+            others.retain(|(p, n)| !(Arc::ptr_eq(p, parent) && n == name));
+            others
+        };
+        if let Some(observer) = self.observer() {
+            for (parent, name) in &others {
+                observer.entry_changed(parent.id, name);
+            }
+        }
     }
 
     /// Notes that an object is on another branch now.
@@ -204,6 +273,7 @@ impl<T: Tree> Union<T> {
             writable: true,
         });
         state.data = if state.opens > 0 { data } else { None };
+        state.name_not_durable = true;
     }
 
     fn build_copy(
@@ -266,6 +336,7 @@ impl<T: Tree> Union<T> {
         }
         if let Some(file) = &build.data
             && self.settings.durable
+            && !copied.publish_later
         {
             // A rename may reach the disk before the data does: a torn file would hide the whole one.
             tree.sync_file(file, SyncHow::All)?;
@@ -285,9 +356,7 @@ impl<T: Tree> Union<T> {
             .map(BranchIndex)
             .find(|b| self.writable(*b));
         let root = self.root_of(above.ok_or(Refusal::ReadOnly)?);
-        let file = root
-            .tree()
-            .unnamed_file(&*root.open()?, &Creation::exact(0o600))?;
+        let file = self.nameless_file(root)?;
         let length = copied
             .changes
             .size
@@ -308,6 +377,20 @@ impl<T: Tree> Union<T> {
         drop(state);
         tracing::debug!(inode = inode.id.0, "copied an open file without a name");
         Ok(())
+    }
+
+    /// Makes a file that has no name, or none for long where the filesystem knows no such files.
+    fn nameless_file(&self, root: &Arc<BranchDir<T>>) -> Result<T::File> {
+        let (handle, tree, private) = (root.open()?, root.tree(), Creation::exact(0o600));
+        match tree.unnamed_file(&handle, &private) {
+            Err(Errno::OPNOTSUPP | Errno::ISDIR) => {}
+            made => return Ok(made?),
+        }
+        let orphan = Name::new(b"orphan").map_err(|_| Refusal::Invalid)?;
+        let mut build = self.begin(root, &orphan);
+        let file = tree.create_file(&handle, &build.temporary, &private)?;
+        build.made = true;
+        Ok(file)
     }
 
     /// Returns a directory of the union on a branch, made with its parents where it is missing.
@@ -463,6 +546,7 @@ impl<T: Tree> Union<T> {
             dir: Arc::clone(dir),
             temporary,
             made: false,
+            kept: false,
             data: None,
         }
     }
@@ -475,11 +559,22 @@ pub(crate) struct Build<'a, T: Tree> {
     pub(crate) temporary: Name,
     /// Whether there may be something to take away.
     pub(crate) made: bool,
+    kept: bool,
     data: Option<T::File>,
+}
+
+impl<T: Tree> Build<'_, T> {
+    /// Leaves it under its temporary name, which stays reserved.
+    fn keep(mut self) {
+        self.kept = true;
+    }
 }
 
 impl<T: Tree> Drop for Build<'_, T> {
     fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
         if self.made
             && let Err(error) = self.union.scrap(&self.dir, &self.temporary)
         {

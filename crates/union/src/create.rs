@@ -218,7 +218,7 @@ impl<T: Tree> Union<T> {
 
     fn branch_for_new(&self, parent: &Arc<Inode<T>>) -> Result<BranchIndex> {
         let members = parent.dir()?.state.read().branches();
-        placement::create(&members, |branch| self.writable(branch))
+        placement::create(&members, |branch| self.can_hold(parent, branch))
             .ok_or_else(|| Refusal::ReadOnly.into())
     }
 
@@ -264,7 +264,8 @@ fn creation(caller: &Caller, perm: u32) -> Creation {
     }
 }
 
-fn refuse_taken(resolution: Resolution) -> Result<()> {
+/// Refuses a name that means something already.
+pub(crate) fn refuse_taken(resolution: Resolution) -> Result<()> {
     match resolution {
         Resolution::Absent => Ok(()),
         Resolution::Damaged => Err(Refusal::Damaged.into()),

@@ -17,14 +17,23 @@ use crate::union::Union;
 impl<T: Tree> Union<T> {
     /// Opens a regular file. `EROFS` when it is opened for writing and no branch may receive it.
     pub fn open(&self, id: InodeId, flags: OpenFlags) -> Result<Opened<T>> {
-        let inode = self.inode(id)?;
+        let inode = self.inodes.get(id)?;
         let other = inode.file()?;
         if flags.write {
             self.refuse_unwritable(&inode, other)?;
         }
-        let settled_before = self.writable(other.state.read().branch);
+        if flags.truncate || flags.write && self.settings.copy_up_on_open {
+            // Readers keep the original: what is opened for writing is another inode, found by looking again.
+            let apart = self.apart(Arc::clone(&inode))?;
+            if !Arc::ptr_eq(&apart, &inode) {
+                return Err(Refusal::Gone.into());
+            }
+        }
+        if inode.successor().is_some() {
+            return Err(Refusal::Gone.into());
+        }
         other.state.write().opens += 1;
-        let opened = self.open_counted(&inode, other, flags, settled_before);
+        let opened = self.open_counted(&inode, other, flags);
         if opened.is_err() {
             self.closed(other);
         }
@@ -36,7 +45,6 @@ impl<T: Tree> Union<T> {
         inode: &Arc<Inode<T>>,
         other: &Other<T>,
         flags: OpenFlags,
-        settled_before: bool,
     ) -> Result<Opened<T>> {
         if flags.truncate {
             let changes = Changes {
@@ -64,10 +72,14 @@ impl<T: Tree> Union<T> {
             data => data?,
         };
         let settled = (writable && data.writable && !pseudo_linked) || self.is_read_only();
+        // As with overlayfs, a reader of a lower file keeps it when somebody else changes it.
+        let lent = self.settings.copy_up_on_open && !writable && !flags.write;
+        let settled = settled || lent;
         let mut state = other.state.write();
+        state.lent |= lent;
         // What the kernel kept is right as long as every change went through it.
-        let keep_cache = state.pages_valid && self.trusts_branches();
-        state.pages_valid = !settled && settled_before == writable;
+        let keep_cache = !state.pages_stale && self.trusts_branches();
+        state.pages_stale = settled && flags.write;
         Ok(Opened {
             settled: settled.then(|| Arc::clone(&data.file)),
             keep_cache,
@@ -76,7 +88,9 @@ impl<T: Tree> Union<T> {
 
     /// Ends what one successful `open`, `create` or `unnamed_file` began.
     pub fn release(&self, id: InodeId) {
-        let Ok(inode) = self.inode(id) else { return };
+        let Ok(inode) = self.inodes.get(id) else {
+            return;
+        };
         if let Ok(other) = inode.other() {
             self.closed(other);
         }
@@ -85,6 +99,7 @@ impl<T: Tree> Union<T> {
     fn closed(&self, other: &Other<T>) {
         let mut state = other.state.write();
         state.opens = state.opens.saturating_sub(1);
+        state.lent &= state.opens > 0;
         // An object without a name is reached through its open file alone, until the last reference goes.
         if state.opens == 0 && state.place.is_some() {
             state.data = None;
@@ -93,7 +108,7 @@ impl<T: Tree> Union<T> {
 
     /// Reads into the buffer; returns how many bytes, fewer only at the end.
     pub fn read(&self, id: InodeId, buffer: &mut [u8], offset: u64) -> Result<usize> {
-        let inode = self.inode(id)?;
+        let inode = self.inodes.get(id)?;
         let other = inode.file()?;
         if other.state.read().pseudo_linked {
             self.link_used_name(&inode)?;
@@ -142,7 +157,7 @@ impl<T: Tree> Union<T> {
 
     /// Finds data or a hole. `ENXIO` past the end.
     pub fn seek(&self, id: InodeId, offset: u64, what: Seek) -> Result<u64> {
-        let inode = self.inode(id)?;
+        let inode = self.inodes.get(id)?;
         let data = self.open_data(&inode, inode.file()?, Access::Read)?;
         Ok(self.roots[0].tree().seek(&data.file, offset, what)?)
     }
@@ -157,7 +172,7 @@ impl<T: Tree> Union<T> {
         length: u64,
     ) -> Result<u64> {
         let to = self.changeable_data(to)?;
-        let source = self.inode(from)?;
+        let source = self.inodes.get(from)?;
         let from = self.open_data(&source, source.file()?, Access::Read)?;
         let tree = self.roots[0].tree();
         Ok(tree.copy_range(&from.file, from_offset, &to.file, to_offset, length)?)
@@ -170,12 +185,25 @@ impl<T: Tree> Union<T> {
             return Ok(());
         }
         let data = self.changeable_data(id)?;
-        Ok(self.roots[0].tree().sync_file(&data.file, how)?)
+        let inode = self.inode(id)?;
+        self.publish(&inode)?;
+        self.roots[0].tree().sync_file(&data.file, how)?;
+        let place = {
+            let mut state = inode.other()?.state.write();
+            let due = std::mem::take(&mut state.name_not_durable);
+            state.place.clone().filter(|_| due)
+        };
+        match place {
+            Some((dir, _)) => Ok(dir.tree().sync_dir(&*dir.open()?)?),
+            None => Ok(()),
+        }
     }
 
     /// Makes the names in a directory durable, on every branch that may have changed.
     pub fn sync_dir(&self, id: InodeId) -> Result<()> {
-        let members = self.inode(id)?.dir()?.state.read().members.clone();
+        let inode = self.inode(id)?;
+        self.publish_in(&inode)?;
+        let members = inode.dir()?.state.read().members.clone();
         for member in members
             .iter()
             .filter(|member| member.branch.powers.writable)
@@ -186,7 +214,13 @@ impl<T: Tree> Union<T> {
     }
 
     fn truncate(&self, inode: &Arc<Inode<T>>, other: &Other<T>, changes: &Changes) -> Result<()> {
-        if self.copy_up_changed(inode, Copied { changes: *changes })? {
+        if self.copy_up_changed(
+            inode,
+            Copied {
+                changes: *changes,
+                ..Copied::default()
+            },
+        )? {
             return Ok(());
         }
         let data = self.open_data(inode, other, Access::ReadWrite)?;
@@ -207,7 +241,7 @@ impl<T: Tree> Union<T> {
     }
 
     fn changeable_data(&self, id: InodeId) -> Result<Data<T>> {
-        let inode = self.inode(id)?;
+        let inode = self.apart(self.inode(id)?)?;
         let other = inode.file()?;
         self.copy_up(&inode)?;
         self.open_data(&inode, other, Access::ReadWrite)

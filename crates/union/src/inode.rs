@@ -3,13 +3,13 @@
 //! An object is found by number, or by what it is on a branch: all names of one file lead to
 //! one inode. It stays while the front end holds references; `forget` gives them back.
 //!
-//! Locks, in the order in which one thread may take them: a directory's `change` (two of them by
-//! number), an object's `moving`, a directory's or object's `state`, `names`, the table's shards.
-//! Nothing below `moving` is held across a call to a tree.
+//! Locks, in the order in which one thread may take them: an object's `moving`, a directory's `change`
+//! (two of them by number), a directory's or object's `state`, `names`, the table's shards.
+//! Nothing below `change` is held across a call to a tree.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 use rules::{Attr, BranchIndex, Kind, Name};
@@ -49,6 +49,8 @@ pub(crate) struct Inode<T: Tree> {
     references: AtomicU64,
     /// Where the union shows it, as far as is known; the name that was used last comes last.
     pub(crate) names: Mutex<SmallVec<[InodeName<T>; 1]>>,
+    /// What took its place when its readers had to keep the original.
+    successor: OnceLock<Arc<Inode<T>>>,
     first_key: Key,
     keys: Mutex<SmallVec<[Key; 1]>>,
     body: Body<T>,
@@ -94,8 +96,14 @@ pub(crate) struct OtherState<T: Tree> {
     pub(crate) opens: u32,
     /// Whether it is reachable through the branch's store of pseudo-links, which counts as one link.
     pub(crate) pseudo_linked: bool,
-    /// Whether pages that the kernel kept from earlier opens are right.
-    pub(crate) pages_valid: bool,
+    /// Whether the contents may have changed without the kernel's cache noticing.
+    pub(crate) pages_stale: bool,
+    /// Whether it was lent to readers who will not see a copy of it.
+    pub(crate) lent: bool,
+    /// The name under which a copy is to appear once it is durable; until then `place` is a temporary one.
+    pub(crate) unpublished: Option<InodeName<T>>,
+    /// Whether the name came by a copy-up and may not be on disk yet; a sync of the file must see to it.
+    pub(crate) name_not_durable: bool,
     /// The last attributes, once nothing is left to ask.
     pub(crate) last: Option<Box<Attr>>,
 }
@@ -130,6 +138,13 @@ impl<T: Tree> DirectoryState<T> {
             .partition_point(|known| known.index() < member.index());
         self.members.insert(at, member);
         self.links_below = None;
+    }
+
+    /// Returns the last branch whose entries are seen.
+    pub(crate) fn last_branch(&self) -> BranchIndex {
+        self.members
+            .last()
+            .map_or(BranchIndex(0), |member| member.index())
     }
 
     /// Returns the branches that are merged.
@@ -189,6 +204,11 @@ impl<T: Tree> Inode<T> {
     /// Returns the name that was used last.
     pub(crate) fn name(&self) -> Option<InodeName<T>> {
         self.names.lock().last().cloned()
+    }
+
+    /// Returns what took its place, if something did.
+    pub(crate) fn successor(&self) -> Option<&Arc<Self>> {
+        self.successor.get()
     }
 
     /// Returns what the object was on a branch when it was met.
@@ -339,7 +359,35 @@ impl<T: Tree> Table<T> {
                 self.drop_key(inode, key);
             }
             self.ids[shard(inode.id.0)].write().remove(&inode.id.0);
+            if let Some(successor) = inode.successor() {
+                self.forget(successor, 1);
+            }
         }
+    }
+
+    /// Makes a new inode that takes the place of one whose readers keep the original: it has the number,
+    /// the names and what the object is on the branches.
+    pub(crate) fn succeed(&self, inode: &Arc<Inode<T>>, body: NewBody<T>) -> Arc<Inode<T>> {
+        let make = || {
+            let key = inode.first_key;
+            let mut successor = self.build(key, inode.kind, body);
+            if let Some(new) = Arc::get_mut(&mut successor) {
+                new.number = inode.number;
+                new.names = Mutex::new(std::mem::take(&mut *inode.names.lock()));
+                new.keys = Mutex::new(std::mem::take(&mut *inode.keys.lock()));
+            }
+            for key in successor.keys.lock().iter() {
+                self.keys[shard(key.ino)]
+                    .lock()
+                    .insert(*key, Arc::clone(&successor));
+            }
+            let id = successor.id.0;
+            self.ids[shard(id)]
+                .write()
+                .insert(id, Arc::clone(&successor));
+            successor
+        };
+        Arc::clone(inode.successor.get_or_init(make))
     }
 
     /// Returns the inode number that applications see for an object on a branch.
@@ -375,7 +423,8 @@ impl<T: Tree> Table<T> {
         devices.len() as u64 - 1
     }
 
-    fn drop_key(&self, inode: &Arc<Inode<T>>, key: Key) {
+    /// Forgets one thing that an inode is on a branch.
+    pub(crate) fn drop_key(&self, inode: &Arc<Inode<T>>, key: Key) {
         let mut keys = self.keys[shard(key.ino)].lock();
         if keys
             .get(&key)
@@ -409,7 +458,10 @@ impl<T: Tree> Table<T> {
                     data: None,
                     opens: 0,
                     pseudo_linked,
-                    pages_valid: false,
+                    pages_stale: false,
+                    lent: false,
+                    unpublished: None,
+                    name_not_durable: false,
                     last: None,
                 }),
             })),
@@ -425,6 +477,7 @@ impl<T: Tree> Table<T> {
             kind,
             references: AtomicU64::new(1),
             names: Mutex::default(),
+            successor: OnceLock::new(),
             first_key: key,
             keys: Mutex::new(SmallVec::from_elem(key, 1)),
             body,

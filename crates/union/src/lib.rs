@@ -15,6 +15,7 @@ mod inode;
 mod link;
 mod listing;
 mod lookup;
+mod pending;
 mod pseudo_link;
 mod remove;
 mod rename;

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use rules::lookup::resolve;
 use tree::{Object, RenameHow, Tree};
 
 use crate::api::{Entry, InodeId};
-use crate::create::Site;
+use crate::create::{Site, refuse_taken};
 use crate::error::{Refusal, Result};
 use crate::inode::Inode;
 use crate::union::Union;
@@ -14,30 +15,25 @@ impl<T: Tree> Union<T> {
     /// Gives an object that is no directory one more name. `EEXIST`, `EPERM` for a directory, `EROFS`, `EMLINK`.
     pub fn link(&self, id: InodeId, parent: InodeId, name: &[u8]) -> Result<Entry> {
         let (parent, name) = (self.directory(parent)?, self.dialect.check(name)?);
-        let inode = self.inode(id)?;
+        let inode = self.apart(self.inode(id)?)?;
+        let sightings = self.sightings(&parent, &name)?;
+        refuse_taken(resolve(&sightings))?;
         let Ok(other) = inode.other() else {
             return Err(Refusal::NotPermitted.into());
         };
+        self.publish(&inode)?;
         let home = other.state.read().branch;
         // The same branch as the object, where that is possible and the new name is seen there.
-        let sightings = self.sightings(&parent, &name)?;
         let above = sightings
             .first()
             .is_some_and(|sighting| sighting.branch < home);
-        let reaches = parent
-            .dir()?
-            .state
-            .read()
-            .members
-            .last()
-            .is_some_and(|m| m.index() >= home);
-        let branch = if self.writable(home) && !above && reaches {
+        // Below an opaque directory nothing is seen.
+        let last = parent.dir()?.state.read().last_branch();
+        let branch = if self.can_hold(&parent, home) && !above && last >= home {
             home
         } else {
-            let source = sightings
-                .first()
-                .map_or(home, |sighting| sighting.branch.min(home));
-            self.branch_for(source, &parent)?
+            let top = sightings.first().map_or(home, |sighting| sighting.branch);
+            self.branch_for(top.min(home).min(last), &parent)?
         };
         let moves = branch != home || !self.writable(home);
         let nameless = other.state.read().place.is_none();
@@ -58,7 +54,7 @@ impl<T: Tree> Union<T> {
         inode.add_name(&parent, &name);
         inode.take_reference()?;
         Ok(Entry {
-            id,
+            id: inode.id,
             attr: self.attr_of(&inode)?,
         })
     }

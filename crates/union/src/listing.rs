@@ -94,6 +94,11 @@ impl<T: Tree> Union<T> {
         Ok(())
     }
 
+    /// Returns the names that an open directory shows.
+    pub(crate) fn listing_of(&self, stream: &DirStream<T>) -> Result<Arc<Listing>> {
+        self.snapshot(stream, true)
+    }
+
     fn snapshot(&self, stream: &DirStream<T>, again: bool) -> Result<Arc<Listing>> {
         let mut snapshot = stream.snapshot.lock();
         if let Some(known) = &*snapshot
@@ -129,29 +134,19 @@ impl<T: Tree> Union<T> {
     }
 
     fn listed_number(&self, stream: &DirStream<T>, listed: &ListedName) -> u64 {
-        let dev = stream.inode.key().dev;
-        let own = listed.branch == self.branch_of_key(stream);
-        if listed.ino == 0 || !own {
+        if listed.ino == 0 {
             return match self.find(&stream.inode, &listed.name) {
                 Ok(Some((inode, attr))) => {
                     self.inodes.forget(&inode, 1);
                     attr.ino
                 }
-                Ok(None) | Err(_) => listed.ino.max(1),
+                Ok(None) | Err(_) => 1,
             };
         }
-        self.inodes.number(Key {
-            dev,
+        let on_branch = Key {
+            dev: self.root_of(listed.branch).branch.dev,
             ino: listed.ino,
-        })
-    }
-
-    fn branch_of_key(&self, stream: &DirStream<T>) -> rules::BranchIndex {
-        stream
-            .inode
-            .dir()
-            .map_or(rules::BranchIndex(0), |directory| {
-                directory.state.read().members[0].index()
-            })
+        };
+        self.inodes.number(self.canonical_key(on_branch))
     }
 }

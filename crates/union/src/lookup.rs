@@ -12,7 +12,7 @@ use crate::branch::BranchDir;
 use crate::dialect::Found;
 use crate::error::{Refusal, Result};
 use crate::index::{Index, Sightings, Stamp};
-use crate::inode::{DirectoryState, Inode, NewBody};
+use crate::inode::{Directory, DirectoryState, Inode, NewBody};
 use crate::union::{Union, merged};
 
 /// How often a lookup starts over because a branch changed behind the union's back.
@@ -270,7 +270,7 @@ impl<T: Tree> Union<T> {
         ask: impl Fn(&Index) -> R,
     ) -> Result<R> {
         let directory = inode.dir()?;
-        if self.is_current(&directory.state.read())? {
+        if self.is_current(directory)? {
             let state = directory.state.read();
             check_there(&state)?;
             if let Some(index) = &state.index {
@@ -291,7 +291,7 @@ impl<T: Tree> Union<T> {
     ) -> Result<R> {
         let directory = inode.dir()?;
         check_there(&directory.state.read())?;
-        if !self.is_current(&directory.state.read())? {
+        if !self.is_current(directory)? {
             let members = directory.state.read().members.clone();
             let index = self.read_index(&members)?;
             directory.state.write().index = Some(index);
@@ -302,19 +302,21 @@ impl<T: Tree> Union<T> {
     }
 
     /// Returns whether a directory's index is there and still tells the truth.
-    fn is_current(&self, state: &DirectoryState<T>) -> Result<bool> {
-        let Some(index) = &state.index else {
-            return Ok(false);
+    fn is_current(&self, directory: &Directory<T>) -> Result<bool> {
+        let (members, stamps) = {
+            let state = directory.state.read();
+            match &state.index {
+                None => return Ok(false),
+                Some(_) if self.trusts_branches() => return Ok(true),
+                Some(index) => (state.members.clone(), index.stamps.clone()),
+            }
         };
-        if self.trusts_branches() {
-            return Ok(true);
-        }
-        for (member, stamp) in state.members.iter().zip(&index.stamps) {
+        for (member, stamp) in members.iter().zip(&stamps) {
             if stamp_of(member)? != *stamp {
                 return Ok(false);
             }
         }
-        Ok(index.stamps.len() == state.members.len())
+        Ok(stamps.len() == members.len())
     }
 
     /// Notes that the union itself changed a member of a directory, so that the change is not

@@ -7,9 +7,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rules::{Attr, BranchIndex, Errno, Name, whiteout};
+use rules::{Attr, BranchIndex, Errno, Kind, Name, whiteout};
 use tree::{Object, Tree};
 
+use crate::api::InodeId;
 use crate::branch::BranchDir;
 use crate::error::Result;
 use crate::inode::{Inode, Key, NewBody};
@@ -32,15 +33,14 @@ struct Record {
 impl<T: Tree> Union<T> {
     /// Returns attributes under whose key the inode is known: those of the original for a copy with several names.
     pub(crate) fn canonical(&self, attr: &Attr) -> Attr {
+        let Key { dev, ino } = self.canonical_key(Key::of(attr));
+        Attr { dev, ino, ..*attr }
+    }
+
+    /// Returns the key under which the inode of what has this key is known.
+    pub(crate) fn canonical_key(&self, key: Key) -> Key {
         let links = self.pseudo_links.read();
-        match links.originals.get(&Key::of(attr)) {
-            Some(original) => Attr {
-                dev: original.dev,
-                ino: original.ino,
-                ..*attr
-            },
-            None => *attr,
-        }
+        links.originals.get(&key).copied().unwrap_or(key)
     }
 
     /// Returns where an object is that was copied up under another name.
@@ -111,30 +111,49 @@ impl<T: Tree> Union<T> {
         Some((self.store(record.branch), record.stored.clone()))
     }
 
+    /// Gives names of a copy their own links on its branch: the one that was used last, or all that are known.
+    pub(crate) fn link_names(&self, inode: &Arc<Inode<T>>) -> Result<()> {
+        if !self.settings.link_names_early {
+            return self.link_used_name(inode);
+        }
+        let pseudo_linked = inode
+            .other()
+            .is_ok_and(|other| other.state.read().pseudo_linked);
+        let names = if pseudo_linked {
+            inode.names.lock().clone()
+        } else {
+            Default::default()
+        };
+        names
+            .iter()
+            .try_for_each(|(parent, name)| self.link_name(inode, parent, name))
+    }
+
     /// Gives the name that was used last its own link on the copy's branch.
     pub(crate) fn link_used_name(&self, inode: &Arc<Inode<T>>) -> Result<()> {
-        let Ok(other) = inode.other() else {
-            return Ok(());
-        };
-        let (branch, pseudo_linked) = {
-            let state = other.state.read();
-            (state.branch, state.pseudo_linked)
-        };
-        let Some((parent, name)) = inode.name().filter(|_| pseudo_linked) else {
-            return Ok(());
-        };
-        let sightings = self.sightings(&parent, &name)?;
+        let pseudo_linked = inode
+            .other()
+            .is_ok_and(|other| other.state.read().pseudo_linked);
+        match inode.name().filter(|_| pseudo_linked) {
+            Some((parent, name)) => self.link_name(inode, &parent, &name),
+            None => Ok(()),
+        }
+    }
+
+    fn link_name(&self, inode: &Arc<Inode<T>>, parent: &Arc<Inode<T>>, name: &Name) -> Result<()> {
+        let branch = inode.other()?.state.read().branch;
+        let sightings = self.sightings(parent, name)?;
         if sightings.first().is_none_or(|top| top.branch <= branch) {
             return Ok(());
         }
-        let target = self.directory_on(&parent, branch)?;
+        let target = self.directory_on(parent, branch)?;
         let (from, stored) = self.place_of(inode)?;
         let change = parent.dir()?.change.lock();
         let handle = target.open()?;
-        match target.tree().link(&*from.open()?, &stored, &handle, &name) {
+        match target.tree().link(&*from.open()?, &stored, &handle, name) {
             Ok(()) => {
-                let attr = target.tree().attr(Object::Entry(&*handle, &name))?;
-                self.note_entry(&parent, branch, &name, &attr)?;
+                let attr = target.tree().attr(Object::Entry(&*handle, name))?;
+                self.note_entry(parent, branch, name, &attr)?;
             }
             // Somebody was faster.
             Err(Errno::EXIST) => {}
@@ -142,6 +161,55 @@ impl<T: Tree> Union<T> {
         }
         drop(change);
         Ok(())
+    }
+
+    /// Gives all names of all copies their links and empties the store, so that hard links are on disk what
+    /// they are in the union. What `auplink MNT flush` does.
+    pub fn flush_pseudo_links(&self) -> Result<()> {
+        if self.pseudo_links.read().by_original.is_empty() {
+            return Ok(());
+        }
+        let root = self.inode(InodeId::ROOT)?;
+        self.link_names_below(&root)?;
+        let records = std::mem::take(&mut *self.pseudo_links.write()).by_original;
+        for record in records.into_values() {
+            let store = self.store(record.branch);
+            match store.tree().remove_file(&*store.open()?, &record.stored) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn link_names_below(&self, dir: &Arc<Inode<T>>) -> Result<()> {
+        let stream = self.open_dir(dir.id)?;
+        for listed in self.listing_of(&stream)?.iter() {
+            let is_dir = listed.kind == Some(Kind::Dir);
+            let may_be_linked = listed.ino == 0 || self.has_original(listed.ino);
+            if !is_dir && !may_be_linked {
+                continue;
+            }
+            let Some((inode, _)) = self.find(dir, &listed.name)? else {
+                continue;
+            };
+            let done = if is_dir {
+                self.link_names_below(&inode)
+            } else {
+                self.link_used_name(&inode)
+            };
+            self.inodes.forget(&inode, 1);
+            done?;
+        }
+        Ok(())
+    }
+
+    fn has_original(&self, ino: u64) -> bool {
+        self.pseudo_links
+            .read()
+            .by_original
+            .keys()
+            .any(|key| key.ino == ino)
     }
 
     fn store(&self, branch: BranchIndex) -> Arc<BranchDir<T>> {

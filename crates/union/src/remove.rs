@@ -112,14 +112,20 @@ impl<T: Tree> Union<T> {
             Err(Errno::NOTEMPTY | Errno::EXIST) => {}
             removed => return Ok(removed?),
         }
-        let away = self.move_away(target, name)?;
+        // Nothing gives it its name back, as it would to what is moved away until something takes its place.
+        let away = self.move_away(target, name, Purpose::Building)?;
         self.scrap_moved(target, &away);
         Ok(())
     }
 
     /// Gives a directory a temporary name.
-    pub(crate) fn move_away(&self, target: &Arc<BranchDir<T>>, name: &Name) -> Result<Name> {
-        let away = self.dialect.temporary(name, Purpose::MovedAway);
+    pub(crate) fn move_away(
+        &self,
+        target: &Arc<BranchDir<T>>,
+        name: &Name,
+        purpose: Purpose,
+    ) -> Result<Name> {
+        let away = self.dialect.temporary(name, purpose);
         let handle = target.open()?;
         target
             .tree()

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use rules::lookup::{Resolution, resolve};
 use rules::rename::{End, can_move, plan, preferred_target};
-use rules::{Attr, BranchIndex, Name};
+use rules::whiteout::Purpose;
+use rules::{Attr, BranchIndex, Name, placement};
 use tree::{Object, RenameHow, Tree};
 
 use crate::api::InodeId;
@@ -62,22 +63,33 @@ impl<T: Tree> Union<T> {
         let source = self.side(&parent, &name)?;
         let destination = self.side(&new_parent, &new_name)?;
         let moving = self.held(&source)?.ok_or(Refusal::NotFound)?;
-        let replaced = self.held(&destination)?;
+        let moving = self.held_apart(moving)?;
+        let mut replaced = self.held(&destination)?;
+        if how == RenameHow::Exchange {
+            replaced = replaced.map(|held| self.held_apart(held)).transpose()?;
+        }
+        match (how, &replaced) {
+            (RenameHow::NoReplace, Some(_)) => return Err(Refusal::Exists.into()),
+            (RenameHow::Exchange, None) => return Err(Refusal::NotFound.into()),
+            _ => {}
+        }
+        if is_within(&new_parent, &moving.inode) {
+            return Err(Refusal::Invalid.into());
+        }
         if let Some(replaced) = &replaced {
-            if Arc::ptr_eq(&moving.inode, &replaced.inode) {
-                return if how == RenameHow::NoReplace {
-                    Err(Refusal::Exists.into())
+            if is_within(&parent, &replaced.inode) {
+                let exchange = how == RenameHow::Exchange;
+                return Err(if exchange {
+                    Refusal::Invalid
                 } else {
-                    Ok(())
-                };
+                    Refusal::NotEmpty
+                }
+                .into());
+            }
+            if Arc::ptr_eq(&moving.inode, &replaced.inode) {
+                return Ok(());
             }
             self.check_replaced(&moving, replaced, how)?;
-        } else if how == RenameHow::Exchange {
-            return Err(Refusal::NotFound.into());
-        }
-        check_no_loop(&moving.inode, &new_parent)?;
-        if how == RenameHow::Exchange {
-            check_no_loop(&replaced.as_ref().ok_or(Refusal::NotFound)?.inode, &parent)?;
         }
         let target = self.rename_target(&source, &destination)?;
         self.check_moves(&moving.inode, target)?;
@@ -137,6 +149,19 @@ impl<T: Tree> Union<T> {
         Ok(found.map(|(inode, _)| Held { union: self, inode }))
     }
 
+    /// Takes the inode that moves, when readers keep the original.
+    fn held_apart<'a>(&self, held: Held<'a, T>) -> Result<Held<'a, T>> {
+        let inode = self.apart(Arc::clone(&held.inode))?;
+        if Arc::ptr_eq(&inode, &held.inode) {
+            return Ok(held);
+        }
+        inode.take_reference()?;
+        Ok(Held {
+            union: held.union,
+            inode,
+        })
+    }
+
     fn check_replaced(
         &self,
         moving: &Held<'_, T>,
@@ -145,7 +170,6 @@ impl<T: Tree> Union<T> {
     ) -> Result<()> {
         let (moves_dir, replaces_dir) = (moving.inode.dir().is_ok(), replaced.inode.dir().is_ok());
         match (how, moves_dir, replaces_dir) {
-            (RenameHow::NoReplace, _, _) => Err(Refusal::Exists.into()),
             (RenameHow::Exchange, _, _) | (_, false, false) => Ok(()),
             (_, true, true) => self.refuse_full(&replaced.inode),
             (_, true, false) => Err(Refusal::NotDirectory.into()),
@@ -167,20 +191,17 @@ impl<T: Tree> Union<T> {
             sightings: &destination.sightings,
             members: &below,
         };
-        if let Some(target) = preferred_target(end, new_end, |branch| self.writable(branch)) {
+        let holds = |b| self.can_hold(source.parent, b) && self.can_hold(destination.parent, b);
+        if let Some(target) = preferred_target(end, new_end, &holds) {
             return Ok(target);
         }
         let top = source.resolution().branch().ok_or(Refusal::NotFound)?;
-        let first = self.branch_for(top, source.parent)?;
-        // The new name must be seen there, too.
-        match destination
-            .sightings
-            .first()
-            .map(|sighting| sighting.branch)
-        {
-            Some(hiding) if hiding < first => self.branch_for(hiding, destination.parent),
-            _ => Ok(first),
-        }
+        // The new name must be seen there, too: not below an opaque directory, nor below what hides it.
+        let last = destination.parent.dir()?.state.read().last_branch();
+        let hiding = destination.sightings.first().map_or(top, |s| s.branch);
+        let start = top.min(last).min(hiding);
+        placement::copy_up(self.settings.copy_up, start, &above, holds)
+            .ok_or_else(|| Refusal::ReadOnly.into())
     }
 
     /// Refuses a directory that merges something from below the target branch.
@@ -197,6 +218,7 @@ impl<T: Tree> Union<T> {
         if inode.dir().is_ok() {
             return self.directory_on(inode, target).map(drop);
         }
+        self.publish(inode)?;
         inode.add_name(side.parent, side.name);
         let current = side.resolution().branch();
         if current != Some(target) {
@@ -282,7 +304,7 @@ impl<T: Tree> Union<T> {
         let (tree, from_handle, to_handle) = (from.tree(), from.open()?, to.open()?);
         let there = destination.sightings.iter().any(|s| s.branch == *target);
         let away = if over_dir && there && !self.is_bare(to, destination.name)? {
-            Some(self.move_away(to, destination.name)?)
+            Some(self.move_away(to, destination.name, Purpose::MovedAway)?)
         } else {
             None
         };
@@ -290,7 +312,11 @@ impl<T: Tree> Union<T> {
         let done = tree.rename(&from_handle, source.name, &to_handle, destination.name, how);
         if let Some(away) = away {
             match done {
-                Ok(()) => self.scrap_moved(to, &away),
+                Ok(()) => {
+                    // Should it stay, then under a name from which nothing brings it back.
+                    let gone = self.move_away(to, &away, Purpose::Building).unwrap_or(away);
+                    self.scrap_moved(to, &gone);
+                }
                 Err(errno) => {
                     tree.rename(
                         &to_handle,
@@ -446,16 +472,16 @@ struct Ends<'a, T: Tree> {
     destination: Side<'a, T>,
 }
 
-/// Refuses to move a directory into itself.
-fn check_no_loop<T: Tree>(moving: &Arc<Inode<T>>, into: &Arc<Inode<T>>) -> Result<()> {
-    let mut dir = Arc::clone(into);
+/// Returns whether a directory is another one or below it.
+fn is_within<T: Tree>(dir: &Arc<Inode<T>>, other: &Arc<Inode<T>>) -> bool {
+    let mut dir = Arc::clone(dir);
     loop {
-        if Arc::ptr_eq(&dir, moving) {
-            return Err(Refusal::Invalid.into());
+        if Arc::ptr_eq(&dir, other) {
+            return true;
         }
         match dir.name() {
             Some((parent, _)) => dir = parent,
-            None => return Ok(()),
+            None => return false,
         }
     }
 }

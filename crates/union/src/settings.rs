@@ -42,6 +42,9 @@ pub struct Settings {
     pub always_opaque: bool,
     /// Hard links of a lower branch stay one file when one of them is copied up (`plink`).
     pub pseudo_links: bool,
+    /// A copy's names get their links on its branch early: those that are known at once, the others when
+    /// the union is closed. Otherwise a name gets its link when it is used, as in AUFS.
+    pub link_names_early: bool,
     /// ACLs can be read and set; the branches keep and enforce them either way.
     pub acl: bool,
     /// Opening a lower file for writing copies it up at once, as overlayfs does; otherwise the first write does.
@@ -67,7 +70,8 @@ impl Settings {
             },
             copy_up: CopyUpPolicy::default(),
             always_opaque: false,
-            pseudo_links: true,
+            pseudo_links: !overlay,
+            link_names_early: true,
             acl: true,
             copy_up_on_open: overlay,
             durable: true,

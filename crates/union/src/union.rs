@@ -24,6 +24,8 @@ pub struct Union<T: Tree> {
     pub(crate) pseudo_links: RwLock<PseudoLinks>,
     /// Temporary names that operations in progress use; all others are left over.
     pub(crate) in_progress: Mutex<HashSet<Name>>,
+    /// Objects whose copies are not published yet, each with a reference.
+    pub(crate) pending: Mutex<Vec<Arc<Inode<T>>>>,
     observer: OnceLock<Box<dyn Observer>>,
 }
 
@@ -83,6 +85,7 @@ impl<T: Tree> Union<T> {
             inodes,
             pseudo_links: RwLock::default(),
             in_progress: Mutex::default(),
+            pending: Mutex::default(),
             observer: OnceLock::new(),
         })
     }
@@ -142,6 +145,7 @@ impl<T: Tree> Union<T> {
 
     /// Makes everything on the writable branches durable.
     pub fn sync_all(&self) -> Result<()> {
+        self.finish_pending()?;
         for root in self.roots.iter().filter(|root| root.branch.powers.writable) {
             root.tree().sync_all(&*root.open()?)?;
         }
@@ -149,7 +153,16 @@ impl<T: Tree> Union<T> {
     }
 
     /// Finishes what is pending; the union serves nothing afterwards.
-    pub fn close(&self) {}
+    pub fn close(&self) {
+        if let Err(error) = self.finish_pending() {
+            tracing::warn!(%error, "changes to large files of lower branches are lost");
+        }
+        if self.settings.link_names_early
+            && let Err(error) = self.flush_pseudo_links()
+        {
+            tracing::warn!(%error, "hard links of lower branches fall apart at the next mount");
+        }
+    }
 
     pub(crate) fn writable(&self, branch: BranchIndex) -> bool {
         self.roots[branch.get()].branch.powers.writable
@@ -164,8 +177,13 @@ impl<T: Tree> Union<T> {
         self.settings.direct_changes == DirectChanges::None
     }
 
+    /// Returns an inode that the front end holds, or what took its place.
     pub(crate) fn inode(&self, id: InodeId) -> Result<Arc<Inode<T>>> {
-        self.inodes.get(id)
+        let mut inode = self.inodes.get(id)?;
+        while let Some(successor) = inode.successor() {
+            inode = Arc::clone(successor);
+        }
+        Ok(inode)
     }
 
     pub(crate) fn directory(&self, id: InodeId) -> Result<Arc<Inode<T>>> {

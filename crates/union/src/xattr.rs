@@ -31,7 +31,7 @@ impl<T: Tree> Union<T> {
     /// Sets an extended attribute.
     pub fn set_xattr(&self, id: InodeId, name: &[u8], value: &[u8], how: XattrHow) -> Result<()> {
         self.check_xattr(name)?;
-        let inode = self.inode(id)?;
+        let inode = self.apart(self.inode(id)?)?;
         self.make_changeable(&inode)?;
         self.on_object(&inode, |tree, object| {
             tree.set_xattr(object, name, value, how)
@@ -42,7 +42,7 @@ impl<T: Tree> Union<T> {
     /// Removes an extended attribute. `ENODATA` when there is none.
     pub fn remove_xattr(&self, id: InodeId, name: &[u8]) -> Result<()> {
         self.check_xattr(name)?;
-        let inode = self.inode(id)?;
+        let inode = self.apart(self.inode(id)?)?;
         self.make_changeable(&inode)?;
         self.on_object(&inode, |tree, object| tree.remove_xattr(object, name))?;
         self.touched_dir(&inode)

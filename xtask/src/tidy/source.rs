@@ -59,7 +59,7 @@ fn is_test(path: &std::path::Path) -> bool {
     path.components().any(|part| {
         matches!(
             part.as_os_str().to_str(),
-            Some("tests" | "benches" | "tests.rs")
+            Some("tests" | "benches" | "examples" | "tests.rs")
         )
     })
 }

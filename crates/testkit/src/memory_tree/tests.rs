@@ -115,10 +115,8 @@ fn inode_numbers_are_never_reused() {
 #[test]
 fn a_file_has_as_many_names_as_ext4_allows() {
     let (tree, root) = planted("f");
-    tree.disk()
-        .lock()
-        .inode_mut(look(&tree, &root, "f").ino)
-        .nlink = MAX_LINKS - 1;
+    let ino = look(&tree, &root, "f").ino;
+    tree.disk().lock().inode_mut(ino).nlink = MAX_LINKS - 1;
     tree.link(&root, &name("f"), &root, &name("g")).unwrap();
     assert_eq!(
         tree.link(&root, &name("f"), &root, &name("h")),

@@ -10,15 +10,15 @@ use tree::{Access, Node, RenameHow, Seek, SyncHow, XattrHow};
 const LONGEST: usize = 100;
 
 /// A directory handle, by number.
-pub type D = usize;
+pub(crate) type D = usize;
 /// A file handle, by number.
-pub type F = usize;
+pub(crate) type F = usize;
 /// A name, by number.
-pub type N = usize;
+pub(crate) type N = usize;
 
 /// What a call is about.
 #[derive(Debug, Clone, Copy)]
-pub enum About {
+pub(crate) enum About {
     Dir(D),
     Entry(D, N),
     File(F),
@@ -26,7 +26,7 @@ pub enum About {
 
 /// One call of the trait.
 #[derive(Debug, Clone)]
-pub enum Call {
+pub(crate) enum Call {
     OpenDir(D, N),
     List(D),
     Attr(About),
@@ -58,7 +58,7 @@ pub enum Call {
 }
 
 /// Returns the names that a number stands for; the last is too long.
-pub fn names() -> Vec<Name> {
+pub(crate) fn names() -> Vec<Name> {
     let long = "n".repeat(256);
     let longest = "m".repeat(255);
     let texts = ["a", "b", "c", "d", ".wh.a", &longest, &long];
@@ -69,7 +69,7 @@ pub fn names() -> Vec<Name> {
 }
 
 /// The names of extended attributes that a number stands for.
-pub const XATTRS: [&[u8]; 10] = [
+pub(crate) const XATTRS: [&[u8]; 10] = [
     b"user.a",
     b"user.b",
     b"trusted.overlay.opaque",
@@ -83,7 +83,7 @@ pub const XATTRS: [&[u8]; 10] = [
 ];
 
 /// Values; the last ones are access control lists.
-pub fn values() -> Vec<Vec<u8>> {
+pub(crate) fn values() -> Vec<Vec<u8>> {
     let list = |entries: &[(u16, u16, u32)]| {
         let mut value = vec![2, 0, 0, 0];
         for (tag, perm, id) in entries {
@@ -284,7 +284,7 @@ fn file_calls() -> impl Strategy<Value = Call> {
 }
 
 /// Sequences of calls.
-pub fn calls() -> impl Strategy<Value = Vec<Call>> {
+pub(crate) fn calls() -> impl Strategy<Value = Vec<Call>> {
     let call = prop_oneof![4 => name_calls(), 2 => attribute_calls(), 2 => file_calls()];
     vec(call, 1..LONGEST)
 }

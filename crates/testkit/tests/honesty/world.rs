@@ -9,7 +9,7 @@ use crate::calls::{About, Call, D, F, XATTRS, names, values};
 
 /// What a call answers, as far as both trees must agree.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Answer {
+pub(crate) enum Answer {
     Done,
     Kinds(BTreeSet<(Name, u8)>),
     /// Mode, links, owner, group, device number, size.
@@ -20,15 +20,15 @@ pub enum Answer {
 }
 
 /// A tree with the handles that a sequence has opened.
-pub struct World<T: Tree> {
-    pub tree: T,
+pub(crate) struct World<T: Tree> {
+    pub(crate) tree: T,
     dirs: Vec<T::Dir>,
     files: Vec<T::File>,
 }
 
 impl<T: Tree> World<T> {
     /// Opens the root.
-    pub fn new(tree: T) -> Self {
+    pub(crate) fn new(tree: T) -> Self {
         let root = tree.root().unwrap();
         Self {
             tree,
@@ -38,7 +38,7 @@ impl<T: Tree> World<T> {
     }
 
     /// Returns a directory handle.
-    pub fn dir(&self, number: D) -> &T::Dir {
+    pub(crate) fn dir(&self, number: D) -> &T::Dir {
         &self.dirs[number % self.dirs.len()]
     }
 
@@ -63,7 +63,7 @@ impl<T: Tree> World<T> {
     }
 
     /// Makes a call.
-    pub fn call(&mut self, call: &Call) -> Result<Answer, Errno> {
+    pub(crate) fn call(&mut self, call: &Call) -> Result<Answer, Errno> {
         self.change_names(call)
             .or_else(|| self.ask_and_change(call))
             .unwrap_or_else(|| self.use_file(call))

@@ -1,0 +1,134 @@
+//! The command line of `plywood`; man pages and completions come from it too.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Thin layers on any directory: AUFS for every stock Linux kernel.
+#[derive(Debug, Parser)]
+#[command(name = "plywood", version, about, max_term_width = 100)]
+pub(crate) struct CommandLine {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    Mount(Mount),
+    #[command(visible_alias = "unmount")]
+    Umount(Umount),
+    Which(Which),
+    Status(Status),
+    Doctor(Doctor),
+    Completions(Completions),
+    Man(Man),
+    InstallHelpers(InstallHelpers),
+}
+
+/// Stack directories into one tree
+///
+/// The branches are named with AUFS's option `br=TOP=rw:LOWER=ro`, with overlay's
+/// `lowerdir=`, `upperdir=` and `workdir=`, or as the first operand: `TOP=rw:LOWER=ro`. The
+/// topmost comes first; without a mode the first is writable and the others are not. A `:`
+/// or `,` in a path is written `\:` or `\,`.
+///
+/// The command returns when the mount can be used. Exit codes are mount(8)'s: 1 wrong use or
+/// missing permission, 2 system error, 32 the mount failed.
+#[derive(Debug, Args)]
+#[command(allow_missing_positional = true)]
+pub(crate) struct Mount {
+    /// Stay in the foreground; PLYWOOD_LOG says what to log, such as "info"
+    #[arg(short, long)]
+    pub(crate) foreground: bool,
+    /// Tell all warnings
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    /// Mount options, separated by commas; may be given several times
+    #[arg(short, value_name = "OPTIONS", allow_hyphen_values = true)]
+    pub(crate) options: Vec<OsString>,
+    /// Name shown as the source of the mount, or the branches if no option names them
+    #[arg(value_name = "SOURCE|BRANCHES")]
+    pub(crate) source: Option<OsString>,
+    /// Directory to mount on
+    pub(crate) dir: PathBuf,
+}
+
+/// Unmount a union and wait until its branches are free
+///
+/// When the mount is in use, the users are named and the exit code is 32.
+#[derive(Debug, Args)]
+pub(crate) struct Umount {
+    /// Clean up a mount whose server is dead
+    #[arg(long)]
+    pub(crate) stale: bool,
+    /// Take the mount out of sight now; it goes when its last user does
+    #[arg(short, long)]
+    pub(crate) lazy: bool,
+    /// Directory that is mounted on
+    pub(crate) dir: PathBuf,
+}
+
+/// Show which branch serves a path, and what that hides
+///
+/// Works for removed names too: then it shows the whiteout and what is hidden. The exit
+/// code is 1 if the union has no such name.
+#[derive(Debug, Args)]
+pub(crate) struct Which {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Path in a union
+    pub(crate) path: PathBuf,
+}
+
+/// List mounted unions with their branches, options and server
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Only the union mounted on this directory
+    pub(crate) dir: Option<PathBuf>,
+}
+
+/// Check what this machine offers, and say how to get what is missing
+///
+/// The exit code is 1 if something essential is missing.
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// Look for branches and layer stores in these directories instead
+    #[arg(long, value_name = "DIR", num_args = 1..)]
+    pub(crate) scan: Vec<PathBuf>,
+}
+
+/// Print the completion script for a shell
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// Shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// Write the manual pages into a directory
+#[derive(Debug, Args)]
+pub(crate) struct Man {
+    /// Directory, made if it is missing
+    pub(crate) dir: PathBuf,
+}
+
+/// Link the names that mount(8) looks for to this program
+///
+/// Afterwards `mount -t aufs`, `mount -t plywood` and lines of fstab work.
+#[derive(Debug, Args)]
+pub(crate) struct InstallHelpers {
+    /// Where the directories sbin and bin are
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub(crate) prefix: PathBuf,
+    /// Also take the name fuse-overlayfs
+    #[arg(long)]
+    pub(crate) fuse_overlayfs: bool,
+    /// Remove the links instead
+    #[arg(long)]
+    pub(crate) remove: bool,
+}

@@ -1,0 +1,77 @@
+//! What the program is, by the name it was called with.
+//!
+//! mount(8) looks for helpers by name, and container engines for `fuse-overlayfs`; a
+//! symbolic link of such a name makes Plywood answer as they expect.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+/// What the program is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Personality {
+    /// The command with its verbs.
+    Plywood,
+    /// mount(8)'s helper for a type; the subtype is what the kernel shows behind `fuse.`.
+    MountHelper {
+        /// The type.
+        subtype: &'static str,
+    },
+    /// umount(8)'s helper.
+    UmountHelper,
+    /// The mount program of container engines.
+    FuseOverlayfs,
+}
+
+/// The names of mount(8)'s helpers, and what they are.
+pub(crate) const HELPERS: [(&str, Personality); 12] = [
+    ("mount.aufs", AUFS),
+    ("mount.fuse.aufs", AUFS),
+    ("mount.fuse3.aufs", AUFS),
+    ("mount.plywood", PLYWOOD),
+    ("mount.fuse.plywood", PLYWOOD),
+    ("mount.fuse3.plywood", PLYWOOD),
+    ("umount.aufs", Personality::UmountHelper),
+    ("umount.fuse.aufs", Personality::UmountHelper),
+    ("umount.fuse3.aufs", Personality::UmountHelper),
+    ("umount.plywood", Personality::UmountHelper),
+    ("umount.fuse.plywood", Personality::UmountHelper),
+    ("umount.fuse3.plywood", Personality::UmountHelper),
+];
+
+const AUFS: Personality = Personality::MountHelper { subtype: "aufs" };
+const PLYWOOD: Personality = Personality::MountHelper { subtype: "plywood" };
+
+/// The name that container engines look for.
+pub(crate) const FUSE_OVERLAYFS: &str = "fuse-overlayfs";
+
+impl Personality {
+    /// Reads it from the first word of the command line; unknown names mean `plywood`.
+    pub(crate) fn of(program: &OsStr) -> Self {
+        let name = Path::new(program).file_name().unwrap_or_default();
+        if name == FUSE_OVERLAYFS {
+            return Self::FuseOverlayfs;
+        }
+        let helper = HELPERS.iter().find(|(known, _)| name == *known);
+        helper.map_or(Self::Plywood, |(_, personality)| *personality)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_decides_and_its_directory_does_not() {
+        for (program, expected) in [
+            ("plywood", Personality::Plywood),
+            ("./plywood-dev", Personality::Plywood),
+            ("", Personality::Plywood),
+            ("/sbin/mount.aufs", AUFS),
+            ("mount.fuse.plywood", PLYWOOD),
+            ("/sbin/umount.fuse.aufs", Personality::UmountHelper),
+            ("/usr/bin/fuse-overlayfs", Personality::FuseOverlayfs),
+        ] {
+            assert_eq!(Personality::of(program.as_ref()), expected, "{program}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Finding, making, moving and removing names.
+
+use std::os::fd::AsFd;
+
+use rules::Errno;
+use tree::{Node, RenameHow, Tree};
+use union::{Entry, InodeId, Refusal};
+
+use super::{Outcome, done, reply};
+use crate::protocol::attributes::absent;
+use crate::protocol::request::{Forgotten, Permissions};
+use crate::protocol::{Header, Payload};
+use crate::session::Session;
+use crate::transport::{Answer, Undo};
+
+impl<T: Tree> Session<T>
+where
+    T::File: AsFd,
+{
+    pub(super) fn lookup(
+        &self,
+        parent: InodeId,
+        name: &[u8],
+        payload: &mut Payload<'_>,
+    ) -> Outcome {
+        match self.union.lookup(parent, name)? {
+            Some(entry) => self.found(&entry, payload),
+            None => self.not_found(payload),
+        }
+    }
+
+    pub(super) fn forget(&self, id: InodeId, count: u64) -> Outcome {
+        self.union.forget(id, count);
+        Ok(Answer::Silence)
+    }
+
+    pub(super) fn batch_forget(&self, forgotten: Forgotten<'_>) -> Outcome {
+        for (id, count) in forgotten {
+            self.union.forget(id, count);
+        }
+        Ok(Answer::Silence)
+    }
+
+    pub(super) fn read_link(&self, id: InodeId, payload: &mut Payload<'_>) -> Outcome {
+        let target = self.union.read_link(id)?;
+        payload.put(&target).map_err(Errno::from)?;
+        Ok(Answer::DONE)
+    }
+
+    pub(super) fn symlink(
+        &self,
+        header: &Header,
+        name: &[u8],
+        target: &[u8],
+        payload: &mut Payload<'_>,
+    ) -> Outcome {
+        let caller = self.caller(header, 0)?;
+        let entry = self
+            .union
+            .make_symlink(&caller, InodeId(header.node), name, target)?;
+        self.found(&entry, payload)
+    }
+
+    pub(super) fn mknod(
+        &self,
+        header: &Header,
+        name: &[u8],
+        node: Node,
+        permissions: Permissions,
+        payload: &mut Payload<'_>,
+    ) -> Outcome {
+        let caller = self.caller(header, permissions.umask)?;
+        let parent = InodeId(header.node);
+        let entry = self
+            .union
+            .make_node(&caller, parent, name, node, permissions.perm)?;
+        self.found(&entry, payload)
+    }
+
+    pub(super) fn mkdir(
+        &self,
+        header: &Header,
+        name: &[u8],
+        permissions: Permissions,
+        payload: &mut Payload<'_>,
+    ) -> Outcome {
+        let caller = self.caller(header, permissions.umask)?;
+        let entry = self
+            .union
+            .make_dir(&caller, InodeId(header.node), name, permissions.perm)?;
+        self.found(&entry, payload)
+    }
+
+    pub(super) fn link(
+        &self,
+        target: InodeId,
+        parent: InodeId,
+        name: &[u8],
+        payload: &mut Payload<'_>,
+    ) -> Outcome {
+        let entry = self.union.link(target, parent, name)?;
+        self.found(&entry, payload)
+    }
+
+    pub(super) fn unlink(&self, parent: InodeId, name: &[u8]) -> Outcome {
+        self.union.unlink(parent, name).map(done)
+    }
+
+    pub(super) fn rmdir(&self, parent: InodeId, name: &[u8]) -> Outcome {
+        self.union.rmdir(parent, name).map(done)
+    }
+
+    pub(super) fn rename(
+        &self,
+        parent: InodeId,
+        name: &[u8],
+        to: InodeId,
+        new: &[u8],
+        how: RenameHow,
+    ) -> Outcome {
+        self.union.rename(parent, name, to, new, how).map(done)
+    }
+
+    /// Replies with an object; the kernel owns one reference once the reply arrives.
+    fn found(&self, entry: &Entry, payload: &mut Payload<'_>) -> Outcome {
+        reply(payload, &self.entry(entry), Undo::Reference(entry.id))
+    }
+
+    /// Replies that there is no such name: as an entry without an object it is remembered, as an
+    /// error it is not.
+    fn not_found(&self, payload: &mut Payload<'_>) -> Outcome {
+        let timeout = self.cache.negative_timeout;
+        if timeout.is_zero() {
+            return Err(Refusal::NotFound.into());
+        }
+        reply(payload, &absent(timeout), Undo::Nothing)
+    }
+}

@@ -1,0 +1,31 @@
+//! What the union lets us know, passed on to the threads whose business it is.
+
+use rules::Name;
+use union::{InodeId, Observer};
+
+use crate::background::Background;
+use crate::invalidation::{Notice, Notifier};
+
+/// The union's observer: it notes everything down and does nothing itself.
+pub(crate) struct Watcher {
+    pub(crate) notifier: Notifier,
+    pub(crate) background: Background,
+}
+
+impl Observer for Watcher {
+    fn entry_changed(&self, parent: InodeId, name: &Name) {
+        self.notifier.note(Notice::Entry(parent, name.clone()));
+    }
+
+    fn attributes_changed(&self, id: InodeId) {
+        self.notifier.note(Notice::Attributes(id));
+    }
+
+    fn contents_changed(&self, id: InodeId) {
+        self.notifier.note(Notice::Contents(id));
+    }
+
+    fn work_is_pending(&self) -> bool {
+        self.background.ask()
+    }
+}

@@ -1,0 +1,98 @@
+//! What every request starts with.
+
+use super::arguments::{Arguments, Malformed};
+
+/// Bytes of `struct fuse_in_header`.
+pub const IN_HEADER_BYTES: usize = 40;
+
+/// `struct fuse_in_header`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// The kind of request, see [`super::Opcode`].
+    pub opcode: u32,
+    /// The number by which the reply names the request.
+    pub unique: u64,
+    /// The object it is about.
+    pub node: u64,
+    /// The caller's filesystem user id.
+    pub uid: u32,
+    /// The caller's filesystem group id.
+    pub gid: u32,
+}
+
+/// A request: its header, and what it carries.
+#[derive(Debug, Clone, Copy)]
+pub struct Message<'a> {
+    /// The header.
+    pub header: Header,
+    /// Everything behind it, except extensions.
+    pub arguments: Arguments<'a>,
+}
+
+impl<'a> Message<'a> {
+    /// Reads a request that lies in one piece, as `/dev/fuse` delivers it.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let mut reader = Arguments::new(bytes);
+        let length = reader.u32()? as usize;
+        let header = Header {
+            opcode: reader.u32()?,
+            unique: reader.u64()?,
+            node: reader.u64()?,
+            uid: reader.u32()?,
+            gid: reader.u32()?,
+        };
+        reader.skip(4)?;
+        let extensions = usize::from(reader.u16()?) * 8;
+        let end = length.checked_sub(extensions).ok_or(Malformed)?;
+        let body = bytes.get(IN_HEADER_BYTES..end).ok_or(Malformed)?;
+        Ok(Self {
+            header,
+            arguments: Arguments::new(body),
+        })
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Builds a request as the kernel would send it.
+    pub(crate) fn request(opcode: u32, node: u64, extensions: u16, body: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bytes.extend(((IN_HEADER_BYTES + body.len()) as u32).to_ne_bytes());
+        bytes.extend(opcode.to_ne_bytes());
+        bytes.extend(77_u64.to_ne_bytes());
+        bytes.extend(node.to_ne_bytes());
+        bytes.extend(1000_u32.to_ne_bytes());
+        bytes.extend(1001_u32.to_ne_bytes());
+        bytes.extend(1234_u32.to_ne_bytes());
+        bytes.extend(extensions.to_ne_bytes());
+        bytes.extend(0_u16.to_ne_bytes());
+        bytes.extend(body);
+        bytes
+    }
+
+    #[test]
+    fn extensions_are_not_arguments() {
+        let bytes = request(1, 5, 1, b"name\0extended");
+        let mut message = Message::parse(&bytes).unwrap();
+        let expected = Header {
+            opcode: 1,
+            unique: 77,
+            node: 5,
+            uid: 1000,
+            gid: 1001,
+        };
+        assert_eq!(message.header, expected);
+        assert_eq!(message.arguments.string(), Ok(&b"name"[..]));
+        assert_eq!(message.arguments.take(1), Err(Malformed));
+    }
+
+    #[test]
+    fn a_header_that_lies_about_its_length_is_malformed() {
+        let bytes = request(1, 5, 0, b"name\0");
+        assert!(Message::parse(&bytes[..bytes.len() - 1]).is_err());
+        assert!(Message::parse(&bytes[..20]).is_err());
+        assert!(Message::parse(&request(1, 5, 9, b"")).is_err());
+    }
+}

@@ -1,0 +1,119 @@
+//! What all threads of a mount share, and how answers are phrased with it.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rules::{Attr, Errno};
+use sys::FuseDevice;
+use tree::Tree;
+use union::{Caller, DirStream, Entry, InodeId, Opened, Union};
+
+use crate::counters::Counters;
+use crate::directory_handles::Handles;
+use crate::id_map::IdMap;
+use crate::invalidation::{Notice, Notifier};
+use crate::options::CachePolicy;
+use crate::passthrough::{Mode, Opening, Passthrough};
+use crate::protocol::attributes::{self, ENTRY_BYTES, Validity};
+use crate::protocol::payload::Record;
+use crate::protocol::replies::open_flag;
+use crate::protocol::{Dialect, Header};
+
+/// Set-user-id and set-group-id.
+const SET_ID: u32 = 0o6000;
+
+/// As long as the clock that files are dated by stands still; the kernel rounds it up to a jiffy.
+///
+/// Not zero: the kernel looks at the attributes of a file that it has just made, and would ask
+/// for them once more.
+const TICK: Duration = Duration::from_millis(1);
+
+/// A mount between INIT and its end.
+pub(crate) struct Session<T: Tree> {
+    pub(crate) union: Arc<Union<T>>,
+    pub(crate) cache: CachePolicy,
+    pub(crate) ids: IdMap,
+    pub(crate) dialect: Dialect,
+    pub(crate) passthrough: Passthrough<Arc<FuseDevice>>,
+    pub(crate) directories: Handles<DirStream<T>>,
+    pub(crate) notifier: Notifier,
+    pub(crate) counters: Arc<Counters>,
+}
+
+/// How an open file is answered: `open_flags` and `backing_id` of `struct fuse_open_out`.
+pub(crate) type OpenAnswer = (u32, u32);
+
+impl<T: Tree> Session<T>
+where
+    T::File: AsFd,
+{
+    /// Returns who makes an object, by the names of the disk.
+    pub(crate) fn caller(&self, header: &Header, umask: u32) -> Result<Caller, Errno> {
+        Ok(Caller {
+            owner: self.ids.owner(header.uid, header.gid)?,
+            umask,
+        })
+    }
+
+    /// Phrases an object that was found.
+    pub(crate) fn entry(&self, entry: &Entry) -> Record<ENTRY_BYTES> {
+        let validity = Validity {
+            entry: self.cache.entry_timeout,
+            attr: self.attr_validity(entry.id),
+        };
+        attributes::entry(entry.id, &self.ids.shown(&entry.attr), validity)
+    }
+
+    /// Phrases attributes.
+    pub(crate) fn attr(&self, id: InodeId, attr: &Attr) -> Record<104> {
+        attributes::attr_out(&self.ids.shown(attr), self.attr_validity(id))
+    }
+
+    /// Returns how long attributes may be relied on: no longer than a tick while somebody writes
+    /// to the file without our hearing of it, because stores to mapped memory move its times.
+    pub(crate) fn attr_validity(&self, id: InodeId) -> Duration {
+        if self.passthrough.is_written(id) {
+            self.cache.attr_timeout.min(TICK)
+        } else {
+            self.cache.attr_timeout
+        }
+    }
+
+    /// Counts an open and says how data is to travel. `attr` tells the attributes of the file.
+    pub(crate) fn opened(
+        &self,
+        id: InodeId,
+        opening: Opening,
+        opened: &Opened<T>,
+        attr: impl FnOnce() -> Option<Attr>,
+    ) -> OpenAnswer {
+        // Backing files drop set-id bits at each write, whoever writes.
+        let mode = self.passthrough.open(id, opening, || {
+            let file = opened.settled.as_ref()?;
+            attr()
+                .filter(|attr| attr.perm & SET_ID == 0)
+                .map(|_| Arc::clone(file))
+        });
+        match mode {
+            Mode::Backing(backing) => (open_flag::PASSTHROUGH | open_flag::NOFLUSH, backing),
+            Mode::Cached => {
+                let keep = if opened.keep_cache {
+                    open_flag::KEEP_CACHE
+                } else {
+                    0
+                };
+                // What was written through a mapping is waited for, so that close can fail.
+                let flush = if opening.write { 0 } else { open_flag::NOFLUSH };
+                (keep | flush, 0)
+            }
+        }
+    }
+
+    /// Ends an open.
+    pub(crate) fn released(&self, id: InodeId, write: bool) {
+        if self.passthrough.release(id, write) {
+            self.notifier.note(Notice::Attributes(id));
+        }
+    }
+}

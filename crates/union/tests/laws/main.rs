@@ -1,0 +1,39 @@
+//! The laws of the union, tried on random stacks in memory.
+//!
+//! Each changing operation shows exactly what a plain directory would show after it; a refusal changes
+//! nothing; a failure shows the state before or after; read-only branches are never written. A case that
+//! breaks a law is printed as the branches in tree notation with the operation.
+
+mod client;
+mod damage;
+mod faults;
+mod handles;
+mod listings;
+mod merging;
+mod numbers;
+mod operation;
+mod outcomes;
+mod plain;
+mod regressions;
+mod sequences;
+mod stack;
+mod threads;
+mod view;
+
+use proptest::test_runner::{Config, RngSeed};
+
+/// The same cases each time, unless `PROPTEST_RNG_SEED` asks for others; `PROPTEST_CASES` for more.
+fn config(cases: u32) -> Config {
+    let wish = Config::default();
+    let asked = std::env::var_os("PROPTEST_CASES").is_some();
+    Config {
+        cases: if asked { wish.cases } else { cases },
+        rng_seed: match wish.rng_seed {
+            RngSeed::Random => RngSeed::Fixed(20_240_701),
+            fixed => fixed,
+        },
+        failure_persistence: None,
+        max_shrink_iters: 4000,
+        ..wish
+    }
+}

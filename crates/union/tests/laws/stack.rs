@@ -1,0 +1,387 @@
+//! Stacks of branches in memory, drawn by hand or at random.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use rules::Powers;
+use testkit::{Faults, Faulty, MemoryDisk, MemoryTree, draw, plant};
+use union::{Branch, DialectKind, DirectChanges, OverlayMarks, Settings, Union};
+
+use crate::operation::any_path;
+
+/// What a branch is mounted as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// `rw`
+    Rw,
+    /// `ro`
+    Ro,
+    /// `ro+wh`
+    Wh,
+}
+
+/// A stack as it is before anything happens.
+#[derive(Clone)]
+pub(crate) struct Plan {
+    pub(crate) dialect: DialectKind,
+    pub(crate) changes: DirectChanges,
+    /// All branches are directories of one disk; otherwise each has its own.
+    pub(crate) one_disk: bool,
+    /// Topmost first, in tree notation.
+    pub(crate) branches: Vec<(Mode, String)>,
+}
+
+/// The branches on their disks, which outlive unions over them.
+pub(crate) struct Stack {
+    pub(crate) plan: Plan,
+    pub(crate) trees: Vec<MemoryTree>,
+    pub(crate) faults: Faults,
+    read_only: Vec<(usize, String)>,
+}
+
+pub(crate) type MemoryUnion = Union<Faulty<MemoryTree>>;
+
+impl Plan {
+    /// Returns a stack in AUFS's format whose branches nobody else changes.
+    pub(crate) fn aufs(branches: &[(Mode, &str)]) -> Self {
+        let branches = branches
+            .iter()
+            .map(|(mode, text)| (*mode, (*text).to_owned()));
+        Self {
+            dialect: DialectKind::Aufs,
+            changes: DirectChanges::None,
+            one_disk: false,
+            branches: branches.collect(),
+        }
+    }
+
+    /// Returns the same stack in overlay's format.
+    pub(crate) fn overlay(self) -> Self {
+        Self {
+            dialect: DialectKind::Overlay(OverlayMarks::Trusted),
+            ..self
+        }
+    }
+
+    /// Returns the same stack, looked at again on each use.
+    pub(crate) fn noticed(self) -> Self {
+        Self {
+            changes: DirectChanges::Noticed,
+            ..self
+        }
+    }
+
+    /// Returns the same stack with all branches on one disk.
+    pub(crate) fn on_one_disk(self) -> Self {
+        Self {
+            one_disk: true,
+            ..self
+        }
+    }
+
+    /// Makes the branches.
+    pub(crate) fn build(&self) -> Stack {
+        let shared = MemoryDisk::new();
+        let mut trees = Vec::new();
+        let mut read_only = Vec::new();
+        for (index, (mode, text)) in self.branches.iter().enumerate() {
+            let tree = if self.one_disk {
+                shared.subtree(&format!("b{index}"))
+            } else {
+                MemoryTree::new()
+            };
+            plant(&tree, text);
+            if *mode != Mode::Rw {
+                read_only.push((index, draw(&tree)));
+            }
+            trees.push(tree);
+        }
+        Stack {
+            plan: self.clone(),
+            trees,
+            faults: Faults::none(),
+            read_only,
+        }
+    }
+
+    /// Returns whether changes can be refused for want of a writable branch.
+    pub(crate) fn may_be_read_only(&self) -> bool {
+        self.branches[0].0 != Mode::Rw
+    }
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let disks = if self.one_disk {
+            "one disk"
+        } else {
+            "own disks"
+        };
+        writeln!(f, "{:?}, changes {:?}, {disks}", self.dialect, self.changes)?;
+        for (mode, text) in &self.branches {
+            writeln!(f, "--- {mode:?}\n{}", text.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+impl Stack {
+    /// Mounts the stack.
+    pub(crate) fn mount(&self) -> MemoryUnion {
+        self.try_mount().expect("the stack can be mounted")
+    }
+
+    pub(crate) fn try_mount(&self) -> Result<MemoryUnion, union::OpenError> {
+        let branches = self.trees.iter().zip(&self.plan.branches);
+        let branches = branches.map(|(tree, (mode, _))| Branch {
+            tree: Faulty::new(tree.clone(), &self.faults),
+            powers: match mode {
+                Mode::Rw => Powers::WRITABLE,
+                Mode::Ro => Powers::PLAIN,
+                Mode::Wh => Powers::LAYER,
+            },
+        });
+        Union::new(
+            branches.collect(),
+            Settings {
+                direct_changes: self.plan.changes,
+                ..Settings::new(self.plan.dialect)
+            },
+        )
+    }
+
+    /// Returns which read-only branch is not what it was.
+    pub(crate) fn touched_read_only_branch(&self) -> Option<usize> {
+        let mut changed = self
+            .read_only
+            .iter()
+            .filter(|(index, before)| draw(&self.trees[*index]) != *before);
+        changed.next().map(|(index, _)| *index)
+    }
+
+    /// Returns names of the writable branches that operations should have cleaned up.
+    pub(crate) fn left_over(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for (index, (mode, _)) in self.plan.branches.iter().enumerate() {
+            if *mode != Mode::Rw {
+                continue;
+            }
+            let text = draw(&self.trees[index]);
+            let paths = text.lines().filter_map(|line| line.split(' ').next());
+            let last = |path: &str| {
+                path.trim_end_matches('/')
+                    .rsplit('/')
+                    .next()
+                    .unwrap_or("")
+                    .to_owned()
+            };
+            found.extend(
+                paths
+                    .filter(|path| is_temporary(&last(path)))
+                    .map(|path| format!("branch {index}: {path}")),
+            );
+        }
+        found
+    }
+
+    /// Returns whether a lower file with several names was copied up: its names stay together while the
+    /// union is mounted, as in AUFS, and part at the next mount unless `auplink` was run.
+    pub(crate) fn has_pseudo_links(&self) -> bool {
+        self.trees
+            .iter()
+            .any(|tree| draw(tree).lines().any(is_stored))
+    }
+
+    /// Draws all branches.
+    pub(crate) fn draw(&self) -> String {
+        let drawn = self.plan.branches.iter().zip(&self.trees);
+        drawn
+            .map(|((mode, _), tree)| format!("--- {mode:?}\n{}", draw(tree)))
+            .collect()
+    }
+}
+
+fn is_stored(line: &str) -> bool {
+    line.strip_prefix(".wh..wh.plnk/")
+        .is_some_and(|stored| stored.starts_with(|c: char| c.is_ascii_digit()))
+}
+
+fn is_temporary(name: &str) -> bool {
+    matches!(
+        rules::whiteout::meaning(name.as_bytes()),
+        rules::whiteout::Meaning::Temporary(_)
+    )
+}
+
+/// Something in a random branch.
+#[derive(Debug, Clone)]
+enum Item {
+    File,
+    Dir,
+    Opaque,
+    Whiteout,
+    Symlink,
+    Fifo,
+    /// A hard link to another path, if that is a file.
+    Link(String),
+}
+
+fn any_item() -> impl Strategy<Value = Item> {
+    prop_oneof![
+        6 => Just(Item::File),
+        4 => Just(Item::Dir),
+        2 => Just(Item::Opaque),
+        4 => Just(Item::Whiteout),
+        1 => Just(Item::Symlink),
+        1 => Just(Item::Fifo),
+        2 => any_path().prop_map(Item::Link),
+    ]
+}
+
+fn any_modes() -> impl Strategy<Value = Vec<Mode>> {
+    use Mode::{Ro, Rw, Wh};
+    proptest::sample::select(vec![
+        vec![Rw],
+        vec![Rw, Wh],
+        vec![Rw, Ro],
+        vec![Rw, Wh, Wh],
+        vec![Rw, Ro, Wh, Ro],
+        vec![Rw, Rw],
+        vec![Rw, Rw, Wh],
+        vec![Rw, Wh, Rw, Wh],
+        vec![Wh, Rw],
+        vec![Ro, Rw, Wh],
+        vec![Wh, Wh],
+    ])
+}
+
+/// Returns random stacks.
+pub(crate) fn any_plan() -> impl Strategy<Value = Plan> {
+    let dialect = prop_oneof![
+        3 => Just(DialectKind::Aufs),
+        1 => Just(DialectKind::Overlay(OverlayMarks::Trusted)),
+        1 => Just(DialectKind::Overlay(OverlayMarks::User)),
+    ];
+    let changes = prop_oneof![Just(DirectChanges::None), Just(DirectChanges::Noticed)];
+    let items = vec((any::<u8>(), any_path(), any_item(), any::<u8>()), 0..16);
+    (dialect, changes, any::<bool>(), any_modes(), items).prop_map(
+        |(dialect, changes, one_disk, modes, items)| {
+            let mut branches = vec![Sketch::default(); modes.len()];
+            for (branch, path, item, variant) in items {
+                let index = usize::from(branch) % branches.len();
+                let overlay = dialect != DialectKind::Aufs;
+                branches[index].add(index, &path, &item, variant, overlay);
+            }
+            let texts = branches.into_iter().map(|branch| branch.text);
+            Plan {
+                dialect,
+                changes,
+                one_disk,
+                branches: modes.into_iter().zip(texts).collect(),
+            }
+        },
+    )
+}
+
+/// A branch in the making.
+#[derive(Clone, Default)]
+struct Sketch {
+    /// Paths that are taken, and whether by a directory.
+    taken: BTreeMap<String, Taken>,
+    text: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    Dir,
+    File,
+    Other,
+}
+
+impl Sketch {
+    fn add(&mut self, branch: usize, path: &str, item: &Item, variant: u8, overlay: bool) {
+        let parents: Vec<_> = path.match_indices('/').map(|(at, _)| &path[..at]).collect();
+        if parents.iter().any(|parent| {
+            self.taken
+                .get(*parent)
+                .is_some_and(|taken| *taken != Taken::Dir)
+        }) {
+            return;
+        }
+        let there = self.taken.get(path).copied();
+        let (line, taken) = match item {
+            Item::Dir | Item::Opaque if !matches!(there, None | Some(Taken::Dir)) => return,
+            Item::Dir => (
+                format!("{path}/{}", attributes(variant, true)),
+                Some(Taken::Dir),
+            ),
+            Item::Opaque if overlay && variant & 1 == 0 => (
+                format!("{path}/ trusted.overlay.opaque=y user.overlay.opaque=y"),
+                Some(Taken::Dir),
+            ),
+            Item::Opaque => {
+                let mark = format!("{path}/.wh..wh..opq");
+                if self.taken.insert(mark.clone(), Taken::Other).is_some() {
+                    return;
+                }
+                (format!("{path}/\n{mark} 0444"), Some(Taken::Dir))
+            }
+            Item::Whiteout if overlay && variant & 1 == 0 => {
+                if there.is_some() {
+                    return;
+                }
+                (format!("{path} c 0:0 0000"), Some(Taken::Other))
+            }
+            Item::Whiteout => {
+                let (dir, name) = path
+                    .rsplit_once('/')
+                    .map_or(("", path), |(dir, name)| (dir, name));
+                let slash = if dir.is_empty() { "" } else { "/" };
+                let mark = format!("{dir}{slash}.wh.{name}");
+                if self.taken.insert(mark.clone(), Taken::Other).is_some() {
+                    return;
+                }
+                (format!("{mark} 0444"), None)
+            }
+            _ if there.is_some() => return,
+            Item::File => {
+                let bytes = format!("{branch} {path}");
+                (
+                    format!("{path} \"{bytes}\"{}", attributes(variant, false)),
+                    Some(Taken::File),
+                )
+            }
+            Item::Symlink => (format!("{path} -> to{branch}"), Some(Taken::Other)),
+            Item::Fifo => (format!("{path} fifo"), Some(Taken::Other)),
+            Item::Link(first) => {
+                if self.taken.get(first) != Some(&Taken::File) {
+                    return;
+                }
+                (format!("{path} = {first}"), Some(Taken::File))
+            }
+        };
+        for parent in parents {
+            self.taken.entry(parent.to_owned()).or_insert(Taken::Dir);
+        }
+        if let Some(taken) = taken {
+            self.taken.insert(path.to_owned(), taken);
+        }
+        self.text.push_str(&line);
+        self.text.push('\n');
+    }
+}
+
+fn attributes(variant: u8, dir: bool) -> String {
+    let perm = match (variant & 3, dir) {
+        (0, false) => " 0600",
+        (1, false) => " 6755",
+        (0, true) => " 0700",
+        (1, true) => " 2755",
+        _ => "",
+    };
+    let owner = if variant & 12 == 0 { " 7:8" } else { "" };
+    let xattr = if variant & 48 == 0 { " user.k=v" } else { "" };
+    format!("{perm}{owner}{xattr}")
+}
