@@ -11,8 +11,6 @@ impl Exit {
     pub(crate) const SUCCESS: Self = Self(0);
     /// Something differs, is missing, or could not be done.
     pub(crate) const FAILED: Self = Self(1);
-    /// The command line makes no sense.
-    pub(crate) const USAGE: Self = Self(2);
     /// mount(8): wrong use of a helper, or missing permission.
     pub(crate) const MOUNT_USAGE: Self = Self(1);
     /// mount(8): the system lacks something.

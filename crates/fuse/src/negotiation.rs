@@ -32,7 +32,7 @@ const ALWAYS: u64 = flag::ASYNC_READ
     | flag::HAS_EXPIRE_ONLY
     | flag::DIRECT_IO_ALLOW_MMAP;
 
-/// Decides the reply to INIT; `EPROTO` is answered as `EIO` to a kernel that is too old.
+/// Decides the reply to INIT; `EIO` for a kernel whose protocol is not served.
 pub(crate) fn negotiate(offer: &InitRequest, options: &ServeOptions) -> Result<InitReply, Errno> {
     if offer.major != init::MAJOR || offer.minor < init::OLDEST_MINOR {
         return Err(Errno::IO);

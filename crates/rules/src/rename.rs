@@ -3,15 +3,6 @@
 use crate::lookup::{self, Resolution, Seen, Sighting};
 use crate::stack::BranchIndex;
 
-/// What is known about one end of a rename.
-#[derive(Debug, Clone, Copy)]
-pub struct End<'a> {
-    /// What the branches say about the name.
-    pub sightings: &'a [Sighting],
-    /// The branches of its directory, topmost first.
-    pub members: &'a [BranchIndex],
-}
-
 /// What the target branch needs besides the rename itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
@@ -25,18 +16,16 @@ pub struct Plan {
 
 /// Decides what a rename on branch `target` takes. `always_opaque` is `diropq=always`.
 pub fn plan(
-    source: End<'_>,
-    destination: End<'_>,
+    source: &[Sighting],
+    destination: &[Sighting],
     target: BranchIndex,
     is_dir: bool,
     always_opaque: bool,
 ) -> Plan {
-    let below = lookup::below(destination.sightings, target);
-    let reveal = lookup::has_whiteout(destination.sightings, target);
-    let covers = below.iter().any(|sighting| sighting.what != Seen::Whiteout);
+    let reveal = lookup::has_whiteout(destination, target);
     Plan {
-        hide_source: shows_below(source.sightings, target),
-        mark_opaque: is_dir && (reveal || covers || always_opaque),
+        hide_source: shows_below(source, target),
+        mark_opaque: is_dir && (reveal || shows_below(destination, target) || always_opaque),
         reveal,
     }
 }
@@ -44,22 +33,19 @@ pub fn plan(
 /// Returns the branch where a rename of these ends happens without copying, if there is one: where the
 /// source is, or above it where the destination is, unless something above would hide it there.
 pub fn preferred_target(
-    source: End<'_>,
-    destination: End<'_>,
+    source: &[Sighting],
+    destination: &[Sighting],
     writable: impl Fn(BranchIndex) -> bool,
 ) -> Option<BranchIndex> {
-    let source_top = lookup::resolve(source.sightings).branch()?;
-    let top = match lookup::resolve(destination.sightings).branch() {
+    let source_top = lookup::resolve(source).branch()?;
+    let top = match lookup::resolve(destination).branch() {
         Some(destination_top) => source_top.min(destination_top),
         None => source_top,
     };
-    // Members end at an opaque directory: below it nothing new would be seen.
-    let cut_off = destination.members.last().is_some_and(|last| *last < top);
     let whited_out = destination
-        .sightings
         .iter()
         .any(|sighting| sighting.what == Seen::Whiteout && sighting.branch < top);
-    (writable(top) && !cut_off && !whited_out).then_some(top)
+    (writable(top) && !whited_out).then_some(top)
 }
 
 /// Returns whether a directory whose entries are seen like this can move on branch `target` as a whole: nothing
@@ -91,19 +77,12 @@ mod tests {
         }
     }
 
-    fn end(sightings: &[Sighting]) -> End<'_> {
-        End {
-            sightings,
-            members: &[TOP],
-        }
-    }
-
     #[test]
     fn the_old_name_is_hidden_only_where_it_would_show_again() {
         let upper = [at(0, Seen::File)];
         let both = [at(0, Seen::File), at(1, Seen::File)];
-        assert!(!plan(end(&upper), end(&[]), TOP, false, false).hide_source);
-        assert!(plan(end(&both), end(&[]), TOP, false, false).hide_source);
+        assert!(!plan(&upper, &[], TOP, false, false).hide_source);
+        assert!(plan(&both, &[], TOP, false, false).hide_source);
     }
 
     #[test]
@@ -114,13 +93,14 @@ mod tests {
             (&[at(0, Seen::Whiteout)], true),
             (&[at(1, Seen::Dir)], true),
             (&[at(1, Seen::Whiteout)], false),
+            (&[at(1, Seen::Whiteout), at(2, Seen::Dir)], false),
         ] {
             assert_eq!(
-                plan(end(&dir), end(destination), TOP, true, false).mark_opaque,
+                plan(&dir, destination, TOP, true, false).mark_opaque,
                 expected
             );
         }
-        assert!(plan(end(&dir), end(&[]), TOP, true, true).mark_opaque);
+        assert!(plan(&dir, &[], TOP, true, true).mark_opaque);
     }
 
     #[test]

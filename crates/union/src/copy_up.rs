@@ -147,8 +147,8 @@ impl<T: Tree> Union<T> {
         .ok_or_else(|| Refusal::ReadOnly.into())
     }
 
-    /// Returns whether a branch can have a directory: it is writable, and nothing else has the name there of the
-    /// directory or of one that holds it.
+    /// Returns whether a branch can have a directory and show what is new in it: the branch is writable, nothing else has
+    /// the name there of the directory or of one that holds it, and no opaque directory or whiteout above hides it.
     pub(crate) fn can_hold(&self, inode: &Arc<Inode<T>>, branch: BranchIndex) -> bool {
         if !self.writable(branch) {
             return false;
@@ -158,8 +158,13 @@ impl<T: Tree> Union<T> {
             let Ok(directory) = inode.dir() else {
                 return false;
             };
-            if directory.state.read().member(branch).is_some() {
+            let members = directory.state.read().members.clone();
+            if members.iter().any(|member| member.index() == branch) {
                 return true;
+            }
+            let mut above = members.iter().filter(|member| member.index() < branch);
+            if above.any(|member| self.dialect.is_opaque(member).unwrap_or(true)) {
+                return false;
             }
             let Some((parent, name)) = inode.name() else {
                 return true;
@@ -167,7 +172,11 @@ impl<T: Tree> Union<T> {
             let Ok(sightings) = self.sightings(&parent, &name) else {
                 return false;
             };
-            let in_the_way = |s: &Sighting| s.branch == branch && matches!(s.what, Seen::File | Seen::Damaged);
+            let in_the_way = |s: &Sighting| match s.what {
+                Seen::File | Seen::Damaged => s.branch == branch,
+                Seen::Whiteout => s.branch < branch,
+                Seen::Dir => false,
+            };
             if sightings.iter().any(in_the_way) {
                 return false;
             }
@@ -243,9 +252,8 @@ impl<T: Tree> Union<T> {
     ) {
         self.inodes.drop_key(inode, Key::of(original));
         let others = {
-            let mut names = inode.names.lock();
-            let mut others = names.clone();
-            names.retain(|(p, n)| Arc::ptr_eq(p, parent) && n == name);
+            let mut others = inode.names.lock().clone();
+            self.inodes.keep_name(inode, parent, name);
             others.retain(|(p, n)| !(Arc::ptr_eq(p, parent) && n == name));
             others
         };

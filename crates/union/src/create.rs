@@ -249,7 +249,7 @@ impl<T: Tree> Union<T> {
         body: NewBody<T>,
     ) -> (Arc<Inode<T>>, Entry) {
         let inode = self.inodes.fresh(&attr, body);
-        inode.add_name(parent, name);
+        self.inodes.add_name(&inode, parent, name);
         attr.ino = inode.number;
         let entry = Entry { id: inode.id, attr };
         (inode, entry)

@@ -140,13 +140,6 @@ impl<T: Tree> DirectoryState<T> {
         self.links_below = None;
     }
 
-    /// Returns the last branch whose entries are seen.
-    pub(crate) fn last_branch(&self) -> BranchIndex {
-        self.members
-            .last()
-            .map_or(BranchIndex(0), |member| member.index())
-    }
-
     /// Returns the branches that are merged.
     pub(crate) fn branches(&self) -> SmallVec<[BranchIndex; 8]> {
         self.members.iter().map(|member| member.index()).collect()
@@ -175,30 +168,6 @@ impl<T: Tree> Inode<T> {
             Kind::Dir => Err(Refusal::IsDirectory.into()),
             _ => Err(Refusal::Invalid.into()),
         }
-    }
-
-    /// Notes a name, as the one used last.
-    pub(crate) fn add_name(&self, parent: &Arc<Self>, name: &Name) {
-        let mut names = self.names.lock();
-        if let Some((last_parent, last)) = names.last()
-            && last == name
-            && Arc::ptr_eq(last_parent, parent)
-        {
-            return;
-        }
-        if self.kind == Kind::Dir {
-            names.clear();
-        } else {
-            names.retain(|(p, n)| !(Arc::ptr_eq(p, parent) && n == name));
-        }
-        names.push((Arc::clone(parent), name.clone()));
-    }
-
-    /// Forgets a name; returns whether another one is known.
-    pub(crate) fn remove_name(&self, parent: &Arc<Self>, name: &Name) -> bool {
-        let mut names = self.names.lock();
-        names.retain(|(p, n)| !(Arc::ptr_eq(p, parent) && n == name));
-        !names.is_empty()
     }
 
     /// Returns the name that was used last.
@@ -340,10 +309,68 @@ impl<T: Tree> Table<T> {
         }
     }
 
-    /// Gives back references; the last one drops the inode.
-    pub(crate) fn forget(&self, inode: &Arc<Inode<T>>, count: u64) {
-        if inode.id == InodeId::ROOT {
+    /// Notes a name, as the one used last. Its directory stays known while the name is.
+    pub(crate) fn add_name(&self, inode: &Inode<T>, parent: &Arc<Inode<T>>, name: &Name) {
+        let is_last = |names: &[InodeName<T>]| {
+            let last = names.last();
+            last.is_some_and(|(p, n)| n == name && Arc::ptr_eq(p, parent))
+        };
+        if is_last(&inode.names.lock()) || !parent.reference() {
             return;
+        }
+        let new = (Arc::clone(parent), name.clone());
+        let parted = |(p, n): &InodeName<T>| {
+            inode.kind == Kind::Dir || (Arc::ptr_eq(p, parent) && n == name)
+        };
+        self.change_names(inode, Some(new), parted);
+    }
+
+    /// Forgets a name.
+    pub(crate) fn remove_name(&self, inode: &Inode<T>, parent: &Arc<Inode<T>>, name: &Name) {
+        self.change_names(inode, None, |(p, n)| Arc::ptr_eq(p, parent) && n == name);
+    }
+
+    /// Forgets all names but one.
+    pub(crate) fn keep_name(&self, inode: &Inode<T>, parent: &Arc<Inode<T>>, name: &Name) {
+        self.change_names(inode, None, |(p, n)| !(Arc::ptr_eq(p, parent) && n == name));
+    }
+
+    fn change_names(
+        &self,
+        inode: &Inode<T>,
+        new: Option<InodeName<T>>,
+        parted: impl Fn(&InodeName<T>) -> bool,
+    ) {
+        let mut gone: SmallVec<[InodeName<T>; 1]> = SmallVec::new();
+        {
+            let mut names = inode.names.lock();
+            gone.extend(names.iter().filter(|name| parted(name)).cloned());
+            names.retain(|name| !parted(name));
+            names.extend(new);
+        }
+        for (parent, _) in gone {
+            self.forget(&parent, 1);
+        }
+    }
+
+    /// Gives back references; the last one drops the inode, and gives back what it refers to.
+    pub(crate) fn forget(&self, inode: &Arc<Inode<T>>, count: u64) {
+        if !self.give_back(inode, count) {
+            return;
+        }
+        let mut dropped = vec![Arc::clone(inode)];
+        while let Some(inode) = dropped.pop() {
+            let names = std::mem::take(&mut *inode.names.lock());
+            let held = names.into_iter().map(|(parent, _)| parent);
+            let held = held.chain(inode.successor().cloned());
+            dropped.extend(held.filter(|held| self.give_back(held, 1)));
+        }
+    }
+
+    /// Gives back references; returns whether that dropped the inode.
+    fn give_back(&self, inode: &Arc<Inode<T>>, count: u64) -> bool {
+        if inode.id == InodeId::ROOT {
+            return false;
         }
         let give_back = |n: u64| match n {
             DROPPED => None,
@@ -353,16 +380,15 @@ impl<T: Tree> Table<T> {
         let before = inode
             .references
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, give_back);
-        if before.is_ok_and(|n| n <= count) {
+        let dropped = before.is_ok_and(|n| n <= count);
+        if dropped {
             let keys = std::mem::take(&mut *inode.keys.lock());
             for key in keys {
                 self.drop_key(inode, key);
             }
             self.ids[shard(inode.id.0)].write().remove(&inode.id.0);
-            if let Some(successor) = inode.successor() {
-                self.forget(successor, 1);
-            }
         }
+        dropped
     }
 
     /// Makes a new inode that takes the place of one whose readers keep the original: it has the number,

@@ -27,18 +27,18 @@ impl<T: Tree> Union<T> {
         let above = sightings
             .first()
             .is_some_and(|sighting| sighting.branch < home);
-        // Below an opaque directory nothing is seen.
-        let last = parent.dir()?.state.read().last_branch();
-        let branch = if self.can_hold(&parent, home) && !above && last >= home {
+        let branch = if self.can_hold(&parent, home) && !above {
             home
         } else {
             let top = sightings.first().map_or(home, |sighting| sighting.branch);
-            self.branch_for(top.min(home).min(last), &parent)?
+            self.branch_for(top.min(home), &parent)?
         };
         let moves = branch != home || !self.writable(home);
         let nameless = other.state.read().place.is_none();
-        if moves && (nameless || !self.settings.pseudo_links) {
+        if moves && nameless {
             self.copy_up(&inode)?;
+        } else if moves && !self.settings.pseudo_links {
+            self.copy_up_to(&inode, branch)?;
         }
         let moving = other.moving.lock();
         let site = self.site_on(&parent, &name, branch)?;
@@ -51,7 +51,7 @@ impl<T: Tree> Union<T> {
         drop(site);
         drop(moving);
         self.count_link(&inode, 1);
-        inode.add_name(&parent, &name);
+        self.inodes.add_name(&inode, &parent, &name);
         inode.take_reference()?;
         Ok(Entry {
             id: inode.id,

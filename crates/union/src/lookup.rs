@@ -87,20 +87,27 @@ impl<T: Tree> Union<T> {
         let Ok(other) = inode.other() else {
             return Ok(None);
         };
-        let elsewhere = {
+        let (elsewhere, moved) = {
             let state = other.state.read();
-            state.place.is_none() || state.branch != branch || state.pseudo_linked
+            let elsewhere = state.branch != branch || state.pseudo_linked;
+            let moved = match &state.place {
+                None => true,
+                // Somebody else may have renamed it.
+                Some((d, n)) => !self.trusts_branches() && !elsewhere && !(Arc::ptr_eq(d, &dir) && n == name),
+            };
+            (elsewhere, moved)
         };
-        inode.add_name(parent, name);
-        if elsewhere {
+        self.inodes.add_name(&inode, parent, name);
+        if moved {
             let mut state = other.state.write();
-            if state.place.is_none() {
-                state.branch = branch;
-                state.place = Some((dir, name.clone()));
-                state.last = None;
-            }
-            drop(state);
-            return self.attr_of(&inode).map(|attr| Some((inode, attr)));
+            state.branch = branch;
+            state.place = Some((dir, name.clone()));
+            state.last = None;
+        }
+        if elsewhere || moved {
+            let attr = self.attr_of(&inode);
+            let attr = attr.inspect_err(|_| self.inodes.forget(&inode, 1))?;
+            return Ok(Some((inode, attr)));
         }
         attr.ino = inode.number;
         Ok(Some((inode, attr)))
@@ -171,8 +178,9 @@ impl<T: Tree> Union<T> {
                 state.index = None;
             }
         }
-        inode.add_name(parent, name);
-        let attr = self.with_links(&inode, attr)?;
+        self.inodes.add_name(&inode, parent, name);
+        let attr = self.with_links(&inode, attr);
+        let attr = attr.inspect_err(|_| self.inodes.forget(&inode, 1))?;
         Ok(Some((inode, attr)))
     }
 

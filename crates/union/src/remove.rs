@@ -86,7 +86,7 @@ impl<T: Tree> Union<T> {
                         .or(Err(error))?;
                     return Err(error);
                 }
-                self.dialect.settle(tree, &handle, name)?;
+                self.dialect.settle(tree, &handle, name);
             }
         }
         self.note_removal(parent, branch, name, removal)?;
@@ -210,7 +210,7 @@ impl<T: Tree> Union<T> {
         attr: &Attr,
         deleted: bool,
     ) -> Result<()> {
-        inode.remove_name(parent, name);
+        self.inodes.remove_name(inode, parent, name);
         self.count_link(inode, -1);
         let other = inode.other()?;
         if !deleted {

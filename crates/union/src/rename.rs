@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use rules::lookup::{Resolution, resolve};
-use rules::rename::{End, can_move, plan, preferred_target};
+use rules::rename::{Plan, can_move, plan, preferred_target};
 use rules::whiteout::Purpose;
 use rules::{Attr, BranchIndex, Name, placement};
 use tree::{Object, RenameHow, Tree};
@@ -27,10 +27,6 @@ struct Side<'a, T: Tree> {
 }
 
 impl<'a, T: Tree> Side<'a, T> {
-    fn branches(&self) -> Result<Vec<BranchIndex>> {
-        Ok(self.parent.dir()?.state.read().branches().to_vec())
-    }
-
     fn resolution(&self) -> Resolution {
         resolve(&self.sightings)
     }
@@ -182,25 +178,17 @@ impl<T: Tree> Union<T> {
         source: &Side<'_, T>,
         destination: &Side<'_, T>,
     ) -> Result<BranchIndex> {
-        let (above, below) = (source.branches()?, destination.branches()?);
-        let end = End {
-            sightings: &source.sightings,
-            members: &above,
-        };
-        let new_end = End {
-            sightings: &destination.sightings,
-            members: &below,
-        };
         let holds = |b| self.can_hold(source.parent, b) && self.can_hold(destination.parent, b);
-        if let Some(target) = preferred_target(end, new_end, &holds) {
+        let preferred = preferred_target(&source.sightings, &destination.sightings, &holds);
+        if let Some(target) = preferred {
             return Ok(target);
         }
         let top = source.resolution().branch().ok_or(Refusal::NotFound)?;
-        // The new name must be seen there, too: not below an opaque directory, nor below what hides it.
-        let last = destination.parent.dir()?.state.read().last_branch();
+        // The new name must be seen there, too: not below what hides it.
         let hiding = destination.sightings.first().map_or(top, |s| s.branch);
-        let start = top.min(last).min(hiding);
-        placement::copy_up(self.settings.copy_up, start, &above, holds)
+        let shows = |b| b <= hiding && holds(b);
+        let above = source.parent.dir()?.state.read().branches();
+        placement::copy_up(self.settings.copy_up, top, &above, shows)
             .ok_or_else(|| Refusal::ReadOnly.into())
     }
 
@@ -219,7 +207,7 @@ impl<T: Tree> Union<T> {
             return self.directory_on(inode, target).map(drop);
         }
         self.publish(inode)?;
-        inode.add_name(side.parent, side.name);
+        self.inodes.add_name(inode, side.parent, side.name);
         let current = side.resolution().branch();
         if current != Some(target) {
             self.copy_up_to(inode, target)?;
@@ -243,7 +231,7 @@ impl<T: Tree> Union<T> {
         let (tree, root) = (from.tree(), self.root_of(*target));
         let (from_handle, to_handle) = (from.open()?, to.open()?);
         let is_dir = moving.inode.dir().is_ok();
-        let plan = self.plan(source, destination, *target, is_dir)?;
+        let plan = self.plan(source, destination, *target, is_dir);
         let lost = match replaced {
             Some(held) if !is_dir => self.attr_at(destination, &held.inode)?,
             _ => None,
@@ -270,7 +258,7 @@ impl<T: Tree> Union<T> {
             return Err(error);
         }
         if plan.hide_source {
-            self.dialect.settle(tree, &from_handle, source.name)?;
+            self.dialect.settle(tree, &from_handle, source.name);
         }
         if plan.reveal
             && let Err(error) = self
@@ -314,8 +302,10 @@ impl<T: Tree> Union<T> {
             match done {
                 Ok(()) => {
                     // Should it stay, then under a name from which nothing brings it back.
-                    let gone = self.move_away(to, &away, Purpose::Building).unwrap_or(away);
-                    self.scrap_moved(to, &gone);
+                    let gone = self.dialect.temporary(destination.name, Purpose::Building);
+                    let how = RenameHow::Replace;
+                    let renamed = tree.rename(&to_handle, &away, &to_handle, &gone, how);
+                    self.scrap_moved(to, if renamed.is_ok() { &gone } else { &away });
                 }
                 Err(errno) => {
                     tree.rename(
@@ -358,7 +348,7 @@ impl<T: Tree> Union<T> {
             (&replaced.inode, destination, source, &to_handle),
         ] {
             let is_dir = inode.dir().is_ok();
-            if self.plan(side, other, *target, is_dir)?.mark_opaque {
+            if self.plan(side, other, *target, is_dir).mark_opaque {
                 let dir = tree.open_dir(handle, side.name)?;
                 self.dialect.mark_opaque(root, &dir)?;
             }
@@ -379,23 +369,9 @@ impl<T: Tree> Union<T> {
         destination: &Side<'_, T>,
         target: BranchIndex,
         is_dir: bool,
-    ) -> Result<rules::rename::Plan> {
-        let (above, below) = (source.branches()?, destination.branches()?);
-        let end = End {
-            sightings: &source.sightings,
-            members: &above,
-        };
-        let new_end = End {
-            sightings: &destination.sightings,
-            members: &below,
-        };
-        Ok(plan(
-            end,
-            new_end,
-            target,
-            is_dir,
-            self.settings.always_opaque,
-        ))
+    ) -> Plan {
+        let (old, new) = (&source.sightings, &destination.sightings);
+        plan(old, new, target, is_dir, self.settings.always_opaque)
     }
 
     fn attr_at(
@@ -442,8 +418,9 @@ impl<T: Tree> Union<T> {
         destination: &Side<'_, T>,
         to: &Arc<BranchDir<T>>,
     ) {
-        inode.remove_name(source.parent, source.name);
-        inode.add_name(destination.parent, destination.name);
+        self.inodes.remove_name(inode, source.parent, source.name);
+        self.inodes
+            .add_name(inode, destination.parent, destination.name);
         if let Ok(directory) = inode.dir() {
             let mut state = directory.state.write();
             // Below the target branch nothing of it was visible, and now nothing merges.
@@ -455,10 +432,8 @@ impl<T: Tree> Union<T> {
             state.index = None;
         } else if let Ok(other) = inode.other() {
             let mut state = other.state.write();
-            if !state.pseudo_linked || state.place.is_none() {
-                state.branch = to.index();
-                state.place = Some((Arc::clone(to), destination.name.clone()));
-            }
+            state.branch = to.index();
+            state.place = Some((Arc::clone(to), destination.name.clone()));
         }
     }
 }

@@ -214,12 +214,19 @@ impl Dialect {
         }
     }
 
-    /// Turns a whiteout beside a name into the dialect's own form, now that the entry is gone.
-    pub(crate) fn settle<T: Tree>(&self, tree: &T, handle: &T::Dir, hidden: &Name) -> Result<()> {
-        if self.kind != DialectKind::Aufs && overlay::leave(tree, handle, hidden)? {
-            self.remove_beside(tree, handle, hidden)?;
+    /// Turns a whiteout beside a name into the dialect's own form, now that the entry is gone. It counts in either
+    /// form, so that failing is fine.
+    pub(crate) fn settle<T: Tree>(&self, tree: &T, handle: &T::Dir, hidden: &Name) {
+        if self.kind == DialectKind::Aufs {
+            return;
         }
-        Ok(())
+        let settled = match overlay::leave(tree, handle, hidden) {
+            Ok(true) => self.remove_beside(tree, handle, hidden),
+            left => left.map(drop),
+        };
+        if let Err(error) = settled {
+            tracing::debug!(name = %hidden, %error, "a whiteout stays in AUFS's form");
+        }
     }
 
     /// Turns a whiteout into the form beside the name, so that the name is free for an entry.

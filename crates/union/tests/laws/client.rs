@@ -42,6 +42,12 @@ impl Client {
         }
     }
 
+    /// Leaves one reference to the caller.
+    pub(crate) fn keep(&mut self, id: InodeId) {
+        let at = self.held.iter().rposition(|held| *held == id);
+        self.held.swap_remove(at.expect("it was found before"));
+    }
+
     /// Finds what a path names.
     pub(crate) fn find(&mut self, path: &str) -> Result<Entry> {
         let (dir, last) = self.parent_of(path)?;

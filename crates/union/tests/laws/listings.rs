@@ -1,1 +1,124 @@
-//! TODO
+//! Reading a directory while it changes.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use union::{DirStream, InodeId};
+
+use crate::client::Client;
+use crate::operation::Op;
+use crate::stack::{MemoryUnion, Mode, Plan};
+
+/// Many names on two branches, some of them hidden.
+fn plan() -> Plan {
+    let names = |range: std::ops::Range<u32>| range.map(|n| format!("f{n}\n")).collect::<String>();
+    let upper = names(0..20) + ".wh.f35\n.wh.f36\n";
+    Plan::aufs(&[(Mode::Rw, &upper), (Mode::Wh, &names(10..40))])
+}
+
+fn read(
+    union: &MemoryUnion,
+    stream: &DirStream<testkit::Faulty<testkit::MemoryTree>>,
+    offset: u64,
+    limit: usize,
+) -> Vec<(String, u64)> {
+    let mut found = Vec::new();
+    let mut sink = |listed: union::Listed<'_>| {
+        if found.len() == limit {
+            return false;
+        }
+        found.push((
+            String::from_utf8(listed.name.to_vec()).unwrap(),
+            listed.next_offset,
+        ));
+        true
+    };
+    union.read_dir(stream, offset, false, &mut sink).unwrap();
+    found
+}
+
+#[test]
+fn removing_all_names_while_reading_misses_and_doubles_nothing() {
+    for plan in [plan(), plan().noticed()] {
+        let stack = plan.build();
+        let mut client = Client::new(stack.mount());
+        let stream = client.union.open_dir(InodeId::ROOT).unwrap();
+        let (mut offset, mut seen) = (0, Vec::new());
+        loop {
+            let part = read(&client.union, &stream, offset, 3);
+            let Some((_, next)) = part.last() else { break };
+            offset = *next;
+            for (name, _) in part.into_iter().filter(|(name, _)| !name.starts_with('.')) {
+                client.apply(&Op::Unlink(name.clone())).unwrap();
+                seen.push(name);
+            }
+        }
+        seen.sort();
+        let mut expected: Vec<_> = (0..40)
+            .filter(|n| *n != 35 && *n != 36)
+            .map(|n| format!("f{n}"))
+            .collect();
+        expected.sort();
+        assert_eq!(seen, expected);
+        client.apply(&Op::Mkdir("d".into())).unwrap();
+        let again = client.union.open_dir(InodeId::ROOT).unwrap();
+        assert_eq!(
+            read(&client.union, &again, 0, 99).len(),
+            3,
+            "only d is left"
+        );
+    }
+}
+
+#[test]
+fn a_rewound_stream_shows_what_came_and_a_running_one_does_not() {
+    let stack = plan().build();
+    let mut client = Client::new(stack.mount());
+    let stream = client.union.open_dir(InodeId::ROOT).unwrap();
+    let first = read(&client.union, &stream, 0, 5);
+    client.apply(&Op::Create("new".into())).unwrap();
+    let rest = read(&client.union, &stream, first[4].1, 99);
+    assert_eq!(first.len() + rest.len(), 40);
+    assert!(rest.iter().all(|(name, _)| name != "new"));
+    let again = read(&client.union, &stream, 0, 99);
+    assert!(again.iter().any(|(name, _)| name == "new"));
+}
+
+#[test]
+fn an_entry_that_is_not_taken_leaves_no_reference() {
+    let stack = plan().build();
+    let client = Client::new(stack.mount());
+    let stream = client.union.open_dir(InodeId::ROOT).unwrap();
+    let mut taken = Vec::new();
+    let mut sink = |listed: union::Listed<'_>| match listed.entry {
+        Some(entry) if taken.len() < 3 => {
+            taken.push(entry.id);
+            true
+        }
+        entry => entry.is_none(),
+    };
+    client.union.read_dir(&stream, 0, true, &mut sink).unwrap();
+    assert_eq!(client.union.inodes_held(), 1 + 3);
+    for id in taken {
+        client.union.forget(id, 1);
+    }
+    assert_eq!(client.union.inodes_held(), 1);
+}
+
+proptest! {
+    #![proptest_config(crate::config(60))]
+
+    #[test]
+    fn offsets_lead_back_to_where_they_came_from(seeks in vec(0..40usize, 1..8), removed in vec(0..40u32, 0..8)) {
+        let stack = plan().build();
+        let mut client = Client::new(stack.mount());
+        let stream = client.union.open_dir(InodeId::ROOT).unwrap();
+        let all = read(&client.union, &stream, 0, 99);
+        for n in removed {
+            let _may_be_gone = client.apply(&Op::Unlink(format!("f{n}")));
+        }
+        for at in seeks {
+            let from = all[at].1;
+            prop_assert_eq!(&read(&client.union, &stream, from, 99)[..], &all[at + 1..]);
+        }
+    }
+}

@@ -4,6 +4,7 @@
 //! nothing; a failure shows the state before or after; read-only branches are never written. A case that
 //! breaks a law is printed as the branches in tree notation with the operation.
 
+mod behind;
 mod client;
 mod damage;
 mod faults;
@@ -36,4 +37,20 @@ fn config(cases: u32) -> Config {
         max_shrink_iters: 4000,
         ..wish
     }
+}
+
+/// Returns the names in the root of a union.
+fn listed(union: &stack::MemoryUnion) -> Vec<String> {
+    let stream = union
+        .open_dir(union::InodeId::ROOT)
+        .expect("the root can be opened");
+    let mut names = Vec::new();
+    let mut sink = |listed: union::Listed<'_>| {
+        names.push(String::from_utf8_lossy(listed.name).into_owned());
+        true
+    };
+    union
+        .read_dir(&stream, 2, false, &mut sink)
+        .expect("the root can be read");
+    names
 }

@@ -29,6 +29,10 @@ pub(crate) struct Plan {
     pub(crate) changes: DirectChanges,
     /// All branches are directories of one disk; otherwise each has its own.
     pub(crate) one_disk: bool,
+    /// Names of a copied-up lower file get their links early; otherwise when they are used, as in AUFS.
+    pub(crate) early_links: bool,
+    /// Opening for writing copies up at once, and readers keep the original, as in overlayfs.
+    pub(crate) eager: bool,
     /// Topmost first, in tree notation.
     pub(crate) branches: Vec<(Mode, String)>,
 }
@@ -53,6 +57,8 @@ impl Plan {
             dialect: DialectKind::Aufs,
             changes: DirectChanges::None,
             one_disk: false,
+            early_links: true,
+            eager: false,
             branches: branches.collect(),
         }
     }
@@ -147,6 +153,8 @@ impl Stack {
             branches.collect(),
             Settings {
                 direct_changes: self.plan.changes,
+                link_names_early: self.plan.early_links,
+                copy_up_on_open: self.plan.eager,
                 ..Settings::new(self.plan.dialect)
             },
         )
@@ -236,7 +244,7 @@ fn any_item() -> impl Strategy<Value = Item> {
         4 => Just(Item::Whiteout),
         1 => Just(Item::Symlink),
         1 => Just(Item::Fifo),
-        2 => any_path().prop_map(Item::Link),
+        4 => any_path().prop_map(Item::Link),
     ]
 }
 
@@ -266,12 +274,17 @@ pub(crate) fn any_plan() -> impl Strategy<Value = Plan> {
     ];
     let changes = prop_oneof![Just(DirectChanges::None), Just(DirectChanges::Noticed)];
     let items = vec((any::<u8>(), any_path(), any_item(), any::<u8>()), 0..16);
-    (dialect, changes, any::<bool>(), any_modes(), items).prop_map(
-        |(dialect, changes, one_disk, modes, items)| {
+    let bits = (any::<bool>(), any::<bool>(), any::<bool>());
+    (dialect, changes, bits, any_modes(), items).prop_map(
+        |(dialect, changes, (one_disk, early_links, eager), modes, items)| {
             let mut branches = vec![Sketch::default(); modes.len()];
+            let overlay = dialect != DialectKind::Aufs;
             for (branch, path, item, variant) in items {
                 let index = usize::from(branch) % branches.len();
-                let overlay = dialect != DialectKind::Aufs;
+                if overlay && matches!(item, Item::Link(_)) && modes[index] != Mode::Rw {
+                    // Names of one lower file part when one of them is copied up, as in overlayfs.
+                    continue;
+                }
                 branches[index].add(index, &path, &item, variant, overlay);
             }
             let texts = branches.into_iter().map(|branch| branch.text);
@@ -279,6 +292,8 @@ pub(crate) fn any_plan() -> impl Strategy<Value = Plan> {
                 dialect,
                 changes,
                 one_disk,
+                early_links,
+                eager: eager && overlay,
                 branches: modes.into_iter().zip(texts).collect(),
             }
         },

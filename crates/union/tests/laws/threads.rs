@@ -1,1 +1,149 @@
-//! TODO
+//! Many threads at once: nothing is lost, nothing is copied up twice.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use union::{InodeId, OpenFlags};
+
+use crate::client::{CALLER, Client, WRITE};
+use crate::stack::{Mode, Plan};
+
+const FILES: usize = 200;
+const THREADS: usize = 8;
+
+#[test]
+fn eight_threads_change_the_same_lower_files_without_losing_a_write() {
+    let lower: String = (0..FILES)
+        .map(|n| format!("d/f{n} \"........\"\n"))
+        .collect();
+    let plan = Plan::aufs(&[(Mode::Rw, ""), (Mode::Wh, &lower)]);
+    for plan in [plan.clone(), plan.noticed()] {
+        let stack = plan.build();
+        let union = stack.mount();
+        let dir = union.lookup(InodeId::ROOT, b"d").unwrap().unwrap().id;
+        stack.faults.reset();
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let union = &union;
+                scope.spawn(move || {
+                    for step in 0..FILES {
+                        // Some go up, some down, from different places.
+                        let at = (step + thread * FILES / THREADS) % FILES;
+                        let n = if thread % 2 == 0 { at } else { FILES - 1 - at };
+                        let entry = union
+                            .lookup(dir, format!("f{n}").as_bytes())
+                            .unwrap()
+                            .unwrap();
+                        union.open(entry.id, WRITE).unwrap();
+                        let mine = [b'0' + thread as u8];
+                        assert_eq!(union.write(entry.id, &mine, thread as u64, false), Ok(1));
+                        let mut seen = [0];
+                        assert_eq!(union.read(entry.id, &mut seen, thread as u64), Ok(1));
+                        assert_eq!(seen, mine);
+                        union.release(entry.id);
+                        union.forget(entry.id, 1);
+                    }
+                });
+            }
+        });
+        let writes = stack.faults.count();
+        let mut client = Client::new(union);
+        for n in 0..FILES {
+            assert_eq!(
+                client.read(&format!("d/f{n}")).unwrap(),
+                b"01234567",
+                "f{n}"
+            );
+        }
+        // One for each file: create, copy, attributes, sync, rename. And the directory, and the data.
+        let copies = (writes as usize - THREADS * FILES) / FILES;
+        assert!(
+            copies <= 6,
+            "{writes} writes are more than one copy-up of each file takes"
+        );
+        client.forget_all();
+        client.union.forget(dir, 1);
+        assert_eq!(client.union.inodes_held(), 1);
+        assert!(stack.left_over().is_empty());
+    }
+}
+
+#[test]
+fn threads_that_make_rename_and_remove_the_same_names_end_in_step() {
+    let plan = Plan::aufs(&[
+        (Mode::Rw, "a/\nb/"),
+        (Mode::Wh, "a/x \"1\"\nb/y \"2\"\na/z \"3\""),
+    ]);
+    for plan in [plan.clone(), plan.clone().noticed(), plan.overlay()] {
+        let stack = plan.build();
+        let union = stack.mount();
+        let done = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let (union, done) = (&union, &done);
+                scope.spawn(move || {
+                    for step in 0..150 {
+                        if one_of_many(union, thread * 7 + step) {
+                            done.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                });
+            }
+        });
+        assert!(done.into_inner() > 0);
+        let shown = crate::view::view(&union).unwrap();
+        drop(union);
+        assert_eq!(crate::view::view(&stack.mount()).unwrap(), shown);
+        assert_eq!(stack.touched_read_only_branch(), None);
+        assert!(stack.left_over().is_empty(), "{:?}", stack.left_over());
+    }
+}
+
+/// Does one small thing that may fail because others are there; returns whether it did not.
+fn one_of_many(union: &crate::stack::MemoryUnion, seed: usize) -> bool {
+    let dirs = [&b"a"[..], b"b"];
+    let names = [&b"x"[..], b"y", b"z"];
+    let (name, other) = (names[seed % 3], names[(seed / 3) % 3]);
+    let found = dirs.map(|dir| union.lookup(InodeId::ROOT, dir).unwrap().unwrap().id);
+    let (dir, to) = (found[seed % 2], found[(seed / 2) % 2]);
+    let done = match seed % 5 {
+        0 => union.unlink(dir, name).is_ok(),
+        1 => union
+            .rename(dir, name, to, other, tree::RenameHow::Replace)
+            .is_ok(),
+        2 => match union.create(&CALLER, dir, name, 0o644, true, WRITE) {
+            Ok((entry, _)) => {
+                union.release(entry.id);
+                union.forget(entry.id, 1);
+                true
+            }
+            Err(_) => false,
+        },
+        3 => match union.lookup(dir, name).unwrap() {
+            Some(entry) => {
+                let linked = union.link(entry.id, to, other);
+                if linked.is_ok() {
+                    union.forget(entry.id, 1);
+                }
+                union.forget(entry.id, 1);
+                linked.is_ok()
+            }
+            None => false,
+        },
+        _ => match union.lookup(dir, name).unwrap() {
+            Some(entry) => {
+                let opened = union.open(entry.id, OpenFlags::default()).is_ok();
+                let written = opened && union.write(entry.id, b"w", 0, false).is_ok();
+                if opened {
+                    union.release(entry.id);
+                }
+                union.forget(entry.id, 1);
+                written
+            }
+            None => false,
+        },
+    };
+    for id in found {
+        union.forget(id, 1);
+    }
+    done
+}

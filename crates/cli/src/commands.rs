@@ -1,0 +1,10 @@
+//! One file per verb.
+
+pub(crate) mod completions;
+pub(crate) mod doctor;
+pub(crate) mod install_helpers;
+pub(crate) mod man;
+pub(crate) mod mount;
+pub(crate) mod status;
+pub(crate) mod umount;
+pub(crate) mod which;

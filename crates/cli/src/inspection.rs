@@ -1,0 +1,362 @@
+//! What the branches of a running union hold under a path.
+//!
+//! The branches are read directly, component by component from their roots, by the
+//! rules of the union: nothing is asked of the server, so that a broken one can be examined too.
+
+use std::path::PathBuf;
+
+use rules::{Attr, Errno, Kind, Name, whiteout};
+use sys::{HostDir, HostTree};
+use tree::{Object, Tree};
+
+use crate::run_state::{BranchState, RunState, path_of};
+
+/// A branch that was opened for looking.
+struct Branch {
+    tree: HostTree,
+    path: PathBuf,
+    mode: String,
+}
+
+/// One thing that a branch holds under the path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Finding {
+    /// The branch, topmost first, from 0.
+    pub(crate) branch: usize,
+    /// The branch's mode.
+    pub(crate) mode: String,
+    /// Where it is.
+    pub(crate) path: PathBuf,
+    /// What it is to the union.
+    pub(crate) role: Role,
+    /// What it is on the branch; `None` for a whiteout.
+    pub(crate) kind: Option<Kind>,
+    /// A directory that ends the merging.
+    pub(crate) opaque: bool,
+}
+
+/// What something on a branch is to the union.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It is what the union shows; of a directory the one whose attributes count.
+    Serves,
+    /// A directory whose entries are shown too.
+    Merged,
+    /// It hides the name on the branches below.
+    Whiteout,
+    /// It is named like a whiteout and is none: the union answers `EIO`.
+    Damaged,
+    /// The union does not show it.
+    Hidden(Cause),
+}
+
+/// Why something is not shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cause {
+    /// The branch that hides it.
+    pub(crate) branch: usize,
+    /// What hides it there.
+    pub(crate) by: HiddenBy,
+    /// Where that is.
+    pub(crate) path: PathBuf,
+}
+
+/// What hides things on lower branches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HiddenBy {
+    /// Something of the same name.
+    Entry,
+    /// A whiteout.
+    Whiteout,
+    /// A directory with an opaque mark.
+    Opaque,
+    /// A directory of the same name, with which only directories merge.
+    OtherKind,
+}
+
+/// A directory on the way, on one branch.
+struct Standing {
+    branch: usize,
+    dir: HostDir,
+    path: PathBuf,
+    hidden: Option<Cause>,
+}
+
+/// A branch could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("branch {branch}: {path:?}: {errno}")]
+pub(crate) struct Unreadable {
+    branch: usize,
+    path: PathBuf,
+    errno: Errno,
+}
+
+/// Looks a way up, from the root of the union.
+pub(crate) fn look(server: &RunState, way: &[Name]) -> Result<Vec<Finding>, Unreadable> {
+    let branches = server.branches.iter().enumerate();
+    let branches = branches
+        .map(|(index, branch)| open(server.pid, index, branch))
+        .collect::<Result<Vec<_>, _>>()?;
+    let view = View {
+        branches,
+        overlay: server.dialect == "overlay",
+        user_marks: server.user_marks,
+    };
+    view.walk(way)
+}
+
+/// The server's own descriptor leads to the branch even where the mount hides its path.
+fn open(pid: u32, index: usize, branch: &BranchState) -> Result<Branch, Unreadable> {
+    let path = path_of(&branch.path);
+    let descriptor = PathBuf::from(format!("/proc/{pid}/fd/{}", branch.descriptor));
+    let tree = HostTree::open(&descriptor).or_else(|_| HostTree::open(&path));
+    match tree {
+        Ok(tree) => Ok(Branch {
+            tree,
+            path,
+            mode: branch.mode.clone(),
+        }),
+        Err(errno) => Err(Unreadable {
+            branch: index,
+            path,
+            errno,
+        }),
+    }
+}
+
+struct View {
+    branches: Vec<Branch>,
+    overlay: bool,
+    user_marks: bool,
+}
+
+impl View {
+    fn walk(&self, way: &[Name]) -> Result<Vec<Finding>, Unreadable> {
+        let mut level = self.roots()?;
+        for name in way {
+            level = self.step(level.standing, name)?;
+        }
+        Ok(level.findings)
+    }
+
+    fn roots(&self) -> Result<Level, Unreadable> {
+        let mut level = Level::default();
+        for (index, branch) in self.branches.iter().enumerate() {
+            let path = branch.path.clone();
+            let dir = branch.tree.root().map_err(|errno| Unreadable {
+                branch: index,
+                path: path.clone(),
+                errno,
+            })?;
+            let standing = Standing {
+                branch: index,
+                dir,
+                path,
+                hidden: None,
+            };
+            self.directory(&mut level, standing)?;
+        }
+        Ok(level)
+    }
+
+    fn step(&self, above: Vec<Standing>, name: &Name) -> Result<Level, Unreadable> {
+        let mut level = Level::default();
+        for parent in above {
+            self.look_in(&mut level, &parent, name)
+                .map_err(|errno| Unreadable {
+                    branch: parent.branch,
+                    path: parent.path.join(name.as_os_str()),
+                    errno,
+                })??;
+        }
+        Ok(level)
+    }
+
+    /// Notes what one branch has. A whiteout beside an entry gives way to it where changes are
+    /// made, for it is left over there, and hides it elsewhere.
+    fn look_in(
+        &self,
+        level: &mut Level,
+        parent: &Standing,
+        name: &Name,
+    ) -> Result<Result<(), Unreadable>, Errno> {
+        let branch = &self.branches[parent.branch];
+        let entry = branch.tree.look(&parent.dir, name)?;
+        let native = entry.filter(|attr| self.is_native_whiteout(attr));
+        let entry = entry.filter(|attr| !self.is_native_whiteout(attr));
+        let beside = branch.tree.look(&parent.dir, &whiteout::of(name))?;
+        let writable = branch.mode.starts_with("rw");
+        let path = parent.path.join(name.as_os_str());
+        if native.is_some()
+            || (self.counts(branch) && beside.is_some() && !(writable && entry.is_some()))
+        {
+            let (at, damaged) = match (native, beside) {
+                (None, Some(mark)) => (
+                    parent.path.join(whiteout::of(name).as_os_str()),
+                    mark.kind != Kind::File,
+                ),
+                _ => (path.clone(), false),
+            };
+            self.whiteout(level, parent, at, damaged);
+        }
+        let Some(attr) = entry else {
+            return Ok(Ok(()));
+        };
+        let mut found = Standing {
+            branch: parent.branch,
+            dir: branch.tree.root()?,
+            path,
+            hidden: parent.hidden.clone().or_else(|| level.cut.clone()),
+        };
+        if attr.kind == Kind::Dir {
+            found.dir = branch.tree.open_dir(&parent.dir, name)?;
+            return Ok(self.directory(level, found));
+        }
+        self.other(level, &found, attr.kind);
+        Ok(Ok(()))
+    }
+
+    fn whiteout(&self, level: &mut Level, parent: &Standing, path: PathBuf, damaged: bool) {
+        // A second one, or one in a directory that does not count, changes nothing.
+        if parent.hidden.is_some() || level.cut.is_some() {
+            return;
+        }
+        level.cut = Some(Cause {
+            branch: parent.branch,
+            by: HiddenBy::Whiteout,
+            path: path.clone(),
+        });
+        let role = if damaged {
+            Role::Damaged
+        } else {
+            Role::Whiteout
+        };
+        level.note(self.finding(parent.branch, path, role, None));
+    }
+
+    fn directory(&self, level: &mut Level, mut found: Standing) -> Result<(), Unreadable> {
+        let branch = &self.branches[found.branch];
+        let opaque = self
+            .is_opaque(branch, &found.dir)
+            .map_err(|errno| Unreadable {
+                branch: found.branch,
+                path: found.path.clone(),
+                errno,
+            })?;
+        let hidden = found.hidden.clone().or_else(|| level.cut.clone());
+        let role = match &hidden {
+            Some(cause) => Role::Hidden(cause.clone()),
+            None if level.serves => Role::Merged,
+            None => Role::Serves,
+        };
+        if hidden.is_none() {
+            level.serves = true;
+            level.top = level.top.clone().or_else(|| {
+                Some(Cause {
+                    branch: found.branch,
+                    by: HiddenBy::OtherKind,
+                    path: found.path.clone(),
+                })
+            });
+            if opaque {
+                level.cut = Some(Cause {
+                    branch: found.branch,
+                    by: HiddenBy::Opaque,
+                    path: found.path.clone(),
+                });
+            }
+        }
+        let mut finding = self.finding(found.branch, found.path.clone(), role, Some(Kind::Dir));
+        finding.opaque = opaque;
+        level.note(finding);
+        found.hidden = hidden;
+        level.standing.push(found);
+        Ok(())
+    }
+
+    fn other(&self, level: &mut Level, found: &Standing, kind: Kind) {
+        let role = match (&found.hidden, &level.top) {
+            (Some(cause), _) => Role::Hidden(cause.clone()),
+            // Below a directory it is passed over.
+            (None, Some(top)) => Role::Hidden(top.clone()),
+            (None, None) => {
+                level.serves = true;
+                level.cut = Some(Cause {
+                    branch: found.branch,
+                    by: HiddenBy::Entry,
+                    path: found.path.clone(),
+                });
+                Role::Serves
+            }
+        };
+        level.note(self.finding(found.branch, found.path.clone(), role, Some(kind)));
+    }
+
+    fn finding(&self, branch: usize, path: PathBuf, role: Role, kind: Option<Kind>) -> Finding {
+        Finding {
+            branch,
+            mode: self.branches[branch].mode.clone(),
+            path,
+            role,
+            kind,
+            opaque: false,
+        }
+    }
+
+    /// Tells whether whiteouts and marks of a branch count.
+    fn counts(&self, branch: &Branch) -> bool {
+        let has_wh = branch.mode.split('+').any(|attribute| attribute == "wh");
+        self.overlay || has_wh || branch.mode.starts_with("rw")
+    }
+
+    fn is_native_whiteout(&self, attr: &Attr) -> bool {
+        self.overlay && attr.kind == Kind::CharDevice && attr.rdev == 0
+    }
+
+    fn is_opaque(&self, branch: &Branch, dir: &HostDir) -> Result<bool, Errno> {
+        if !self.counts(branch) {
+            return Ok(false);
+        }
+        if self.overlay {
+            for attribute in OPAQUE_ATTRIBUTES {
+                if self.user_marks && attribute.starts_with(b"trusted.") {
+                    continue;
+                }
+                match branch.tree.xattr(Object::Dir(dir), attribute) {
+                    Ok(value) if value == b"y" => return Ok(true),
+                    Ok(_) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => {}
+                    Err(errno) => return Err(errno),
+                }
+            }
+        }
+        let mark = Name::new(whiteout::OPAQUE).map_err(|_| Errno::INVAL)?;
+        let mark = branch.tree.look(dir, &mark)?;
+        Ok(mark.is_some_and(|mark| mark.kind == Kind::File))
+    }
+}
+
+/// By these, overlay's directories say that they hide what is below.
+const OPAQUE_ATTRIBUTES: [&[u8]; 3] = [
+    b"trusted.overlay.opaque",
+    b"user.overlay.opaque",
+    b"user.fuseoverlayfs.opaque",
+];
+
+/// What all branches have under one name, as far as they have been asked.
+#[derive(Default)]
+struct Level {
+    findings: Vec<Finding>,
+    standing: Vec<Standing>,
+    /// Something is shown.
+    serves: bool,
+    /// The directory that is shown.
+    top: Option<Cause>,
+    /// From here on nothing counts.
+    cut: Option<Cause>,
+}
+
+impl Level {
+    fn note(&mut self, finding: Finding) {
+        self.findings.push(finding);
+    }
+}

@@ -1,0 +1,14 @@
+//! From a command line to a served mount.
+//!
+//! Everything that can be wrong with the request is found before anything is made:
+//! [`plan::Plan`] holds open branches and checked places. [`attach`] mounts, [`serve`] is the life
+//! of the server.
+
+pub(crate) mod attach;
+pub(crate) mod branches;
+pub(crate) mod place;
+pub(crate) mod plan;
+pub(crate) mod request;
+pub(crate) mod serve;
+pub(crate) mod translate;
+pub(crate) mod unsupported;

@@ -1,0 +1,282 @@
+//! The branches of a mount: found, checked against each other and the mount point, opened.
+
+use std::collections::{HashMap, HashSet};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rules::Errno;
+use rules::options::{BranchChange, BranchMode, BranchSpec, MountOptions, XattrClasses};
+use sys::HostTree;
+use sys::mount_table::{self, MountEntry};
+
+use super::place::errno_of;
+use super::unsupported;
+use crate::failure::{Exit, Failure};
+
+/// A branch that can be used.
+#[derive(Debug)]
+pub(crate) struct OpenBranch {
+    /// Where it is, with all symbolic links followed.
+    pub(crate) path: PathBuf,
+    /// What it may be used for.
+    pub(crate) mode: BranchMode,
+    /// The tree.
+    pub(crate) tree: HostTree,
+}
+
+/// A directory as the kernel knows it.
+type Identity = (u64, u64);
+
+/// Finds, checks and opens the branches, topmost first.
+pub(crate) fn open(parsed: &MountOptions, place: &Path) -> anyhow::Result<Vec<OpenBranch>> {
+    let named = in_order(parsed)?;
+    if named.is_empty() {
+        return Err(Failure::mount("no branch")
+            .hint("name them with br=TOP=rw:LOWER=ro, or with lowerdir=, upperdir= and workdir=")
+            .into());
+    }
+    if named.len() > usize::from(u16::MAX) {
+        return Err(Failure::mount(format!("{} branches: at most 65535", named.len())).into());
+    }
+    let mounts = mount_table::read()
+        .map_err(|errno| Failure::mount(format!("cannot read the mount table: {errno}")))?;
+    let mut checks = Checks {
+        mounts: &mounts,
+        place,
+        read_only: parsed.generic.read_only,
+        known: HashMap::new(),
+    };
+    let mut found = Vec::with_capacity(named.len());
+    for (index, spec) in named.iter().enumerate() {
+        found.push(checks.branch(index, spec)?);
+    }
+    refuse_overlaps(&named, &found, &checks.known)?;
+    check_work(parsed)?;
+    Ok(found)
+}
+
+/// Applies `add`, `append` and the like to the list, as AUFS does at mount.
+fn in_order(parsed: &MountOptions) -> Result<Vec<BranchSpec>, Failure> {
+    let mut list = parsed.branches.clone();
+    for change in &parsed.changes {
+        match change {
+            BranchChange::Insert { index, branch } if *index <= list.len() => {
+                list.insert(*index, branch.clone());
+            }
+            BranchChange::Insert { index, branch } => {
+                return Err(Failure::mount(format!(
+                    "add:{index}:{}: there are {} branches",
+                    branch.path.display(),
+                    list.len()
+                ))
+                .hint("take an index from 0 to the number of branches"));
+            }
+            BranchChange::Append(branch) => {
+                // Never writable by default, not even as the only one.
+                let mode = branch.mode.or(Some(BranchMode::RO));
+                list.push(BranchSpec {
+                    mode,
+                    ..branch.clone()
+                });
+            }
+            BranchChange::Prepend(branch) => list.insert(0, branch.clone()),
+            BranchChange::Delete(path) => {
+                let at = position(&list, path)?;
+                list.remove(at);
+            }
+            BranchChange::SetMode { path, mode } => {
+                let at = position(&list, path)?;
+                list[at].mode = Some(*mode);
+            }
+        }
+    }
+    Ok(list)
+}
+
+fn position(list: &[BranchSpec], path: &Path) -> Result<usize, Failure> {
+    let at = list.iter().position(|branch| branch.path == path);
+    at.ok_or_else(|| Failure::mount(format!("{path:?}: no such branch")))
+}
+
+struct Checks<'a> {
+    mounts: &'a [MountEntry],
+    place: &'a Path,
+    read_only: bool,
+    /// Who was where first.
+    known: HashMap<Identity, usize>,
+}
+
+impl Checks<'_> {
+    fn branch(&mut self, index: usize, spec: &BranchSpec) -> Result<OpenBranch, Failure> {
+        let at = |why: &str| named(index, &spec.path, why);
+        let said = |error: std::io::Error| refused(index, &spec.path, errno_of(&error));
+        let path = spec.path.canonicalize().map_err(said)?;
+        let metadata = path.metadata().map_err(said)?;
+        if !metadata.is_dir() {
+            return Err(refused(index, &spec.path, Errno::NOTDIR));
+        }
+        let identity = (metadata.dev(), metadata.ino());
+        if let Some(first) = self.known.insert(identity, index) {
+            return Err(at(&format!("the same directory as branch {first}")).hint("name it once"));
+        }
+        self.against_the_place(index, spec, &path)?;
+        let mode = self.mode(index, spec, &path)?;
+        unsupported::refuse_mode(&mode).map_err(|failure| at(&failure.to_string()))?;
+        let tree = HostTree::open(&path).map_err(|errno| refused(index, &spec.path, errno))?;
+        Ok(OpenBranch { path, mode, tree })
+    }
+
+    /// A union that contains itself would wait for itself.
+    fn against_the_place(
+        &self,
+        index: usize,
+        spec: &BranchSpec,
+        path: &Path,
+    ) -> Result<(), Failure> {
+        let why = if path == self.place {
+            return Ok(());
+        } else if path.starts_with(self.place) {
+            format!("lies inside the mount point {:?}", self.place)
+        } else if self.place.starts_with(path) {
+            format!("the mount point {:?} lies inside it", self.place)
+        } else {
+            return Ok(());
+        };
+        Err(named(index, &spec.path, &why).hint("take a mount point outside of all branches"))
+    }
+
+    fn mode(&self, index: usize, spec: &BranchSpec, path: &Path) -> Result<BranchMode, Failure> {
+        let Some(mount) = mount_of(self.mounts, path) else {
+            let default = BranchMode::default_for(index, self.read_only, false);
+            return Ok(spec.mode.unwrap_or(default));
+        };
+        let at = |why: &str| named(index, &spec.path, why);
+        if NO_BRANCHES.contains(&mount.fstype.as_str()) {
+            let why = format!("a branch cannot be on {}", mount.fstype);
+            return Err(at(&why).hint("take a directory on a disk or tmpfs"));
+        }
+        let native = NATIVELY_READ_ONLY.contains(&mount.fstype.as_str());
+        let default = BranchMode::default_for(index, self.read_only, native);
+        let mode = spec.mode.unwrap_or(default);
+        let super_read_only = mount.super_options.split(',').any(|option| option == "ro");
+        if mode.is_writable() && (mount.has_option("ro") || super_read_only) {
+            return Err(at("writable, but its filesystem is read-only")
+                .hint("give it =ro, or mount the filesystem writable"));
+        }
+        Ok(mode)
+    }
+}
+
+/// Filesystems of which AUFS takes no branch, for nothing on them is a file.
+const NO_BRANCHES: [&str; 5] = ["proc", "sysfs", "configfs", "debugfs", "securityfs"];
+
+/// Filesystems that nobody can write to.
+const NATIVELY_READ_ONLY: [&str; 5] = ["squashfs", "iso9660", "cramfs", "romfs", "erofs"];
+
+/// Returns the mount that a path, without symbolic links in it, is on.
+fn mount_of<'a>(mounts: &'a [MountEntry], path: &Path) -> Option<&'a MountEntry> {
+    let around = mounts
+        .iter()
+        .filter(|mount| path.starts_with(&mount.mount_point));
+    // Of several on one directory the last is topmost.
+    around.max_by_key(|mount| mount.mount_point.as_os_str().len())
+}
+
+/// Refuses a branch inside another: one change would show twice.
+fn refuse_overlaps(
+    named_as: &[BranchSpec],
+    found: &[OpenBranch],
+    known: &HashMap<Identity, usize>,
+) -> Result<(), Failure> {
+    let mut seen: HashSet<&Path> = HashSet::new();
+    for (index, branch) in found.iter().enumerate() {
+        let device = branch.path.metadata().map(|metadata| metadata.dev()).ok();
+        for above in branch.path.ancestors().skip(1) {
+            if !seen.insert(above) {
+                continue;
+            }
+            let Ok(metadata) = above.metadata() else {
+                continue;
+            };
+            if Some(metadata.dev()) != device {
+                // On another filesystem: such a branch does not contain this one.
+                seen.remove(above);
+                break;
+            }
+            if let Some(outer) = known.get(&(metadata.dev(), metadata.ino())) {
+                let outer_path = &named_as[*outer].path;
+                let why = format!("lies inside branch {outer}, {outer_path:?}");
+                return Err(named(index, &named_as[index].path, &why)
+                    .hint("branches must not contain each other"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_work(parsed: &MountOptions) -> Result<(), Failure> {
+    let Some(work) = &parsed.work else {
+        return Ok(());
+    };
+    let why = match work.metadata() {
+        Ok(metadata) if metadata.is_dir() => return Ok(()),
+        Ok(_) => Errno::NOTDIR,
+        Err(error) => errno_of(&error),
+    };
+    Err(Failure::mount(format!("workdir {work:?}: {why}")).hint("make the directory"))
+}
+
+/// Tells of a branch that cannot be used because of what the system said.
+pub(crate) fn refused(index: usize, path: &Path, errno: Errno) -> Failure {
+    let failure = named(index, path, &errno.to_string());
+    match errno {
+        Errno::NOENT => failure.hint("make the directory or leave the branch out"),
+        Errno::NOTDIR => failure.hint("a branch is a directory"),
+        Errno::ACCES | Errno::PERM => failure.exit(Exit::MOUNT_USAGE),
+        Errno::MFILE => failure.hint("raise the limit on open files (ulimit -n)"),
+        _ => failure,
+    }
+}
+
+fn named(index: usize, path: &Path, why: &str) -> Failure {
+    Failure::mount(format!("branch {index}: {path:?}: {why}"))
+}
+
+/// Returns what looks wrong and may be meant, as AUFS warns of it.
+pub(crate) fn warnings(parsed: &MountOptions, branches: &[OpenBranch]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let writable = |branch: &OpenBranch| branch.mode.is_writable();
+    if !parsed.generic.read_only && branches.first().is_some_and(|first| !writable(first)) {
+        warnings.push("first branch should be rw".to_owned());
+    }
+    if branches
+        .iter()
+        .any(|branch| branch.mode.ignore_xattr_errors != XattrClasses::NONE)
+    {
+        warnings.push("icex is ignored: failing to copy an attribute is an error".to_owned());
+    }
+    if parsed.settings.warn_permissions {
+        warnings.extend(different_owners(branches));
+    }
+    warnings
+}
+
+fn different_owners(branches: &[OpenBranch]) -> Vec<String> {
+    let facts = |branch: &OpenBranch| {
+        let metadata = branch.path.metadata().ok()?;
+        Some((metadata.uid(), metadata.gid(), metadata.mode() & 0o7777))
+    };
+    let Some((first, others)) = branches.split_first() else {
+        return Vec::new();
+    };
+    let top = facts(first);
+    let differing = others.iter().filter(|branch| facts(branch) != top);
+    differing
+        .map(|branch| {
+            format!(
+                "{:?}: owner or permissions are not those of the first branch",
+                branch.path
+            )
+        })
+        .collect()
+}

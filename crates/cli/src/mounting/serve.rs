@@ -1,0 +1,220 @@
+//! The life of a server, from the mount to its end.
+//!
+//! When it ends, for whatever reason, no mount is left that nobody answers.
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use fuse::Server;
+use sys::mount_table::{self, DeviceNumber};
+use sys::mounting::UnmountHow;
+use sys::signals::{Signal, Signals};
+use sys::{HostDir, HostTree};
+use tree::Tree;
+use union::{Branch, OpenError, Union};
+
+use super::attach::{self, DetachError};
+use super::branches;
+use super::plan::Plan;
+use crate::counters;
+use crate::failure::{Exit, Failure};
+use crate::run_state::{self, RunState};
+
+/// How far the kernel reads ahead, in KiB.
+const READ_AHEAD: u32 = 1024;
+
+/// A mount that is ready to be served.
+pub(crate) struct Ready {
+    server: Server<HostTree>,
+    union: Arc<Union<HostTree>>,
+    mounted: Mounted,
+    signals: Signals,
+    state: RunState,
+    /// Others reach the branches through these, also where the mount hides them.
+    roots: Vec<HostDir>,
+}
+
+/// Where the mount is, so that exactly it is unmounted.
+#[derive(Debug, Clone)]
+struct Mounted {
+    place: PathBuf,
+    device: Option<DeviceNumber>,
+}
+
+impl Ready {
+    /// Mounts and answers the kernel's first question.
+    pub(crate) fn make(mut plan: Plan) -> anyhow::Result<Self> {
+        sys::limits::clear_umask();
+        sys::signals::ignore_broken_pipes();
+        // Before the first thread, so that none of them is interrupted.
+        let signals = Signals::block()
+            .map_err(|errno| Failure::mount(format!("cannot wait for signals: {errno}")))?;
+        let roots = roots(&plan)?;
+        let state = RunState::of(&plan, &roots);
+        let union = Arc::new(stack(&mut plan)?);
+        let device = attach::attach(&plan)?;
+        let mounted = Mounted::at(&plan.place);
+        let mut server = Server::new(device, Arc::clone(&union), plan.serve);
+        if let Err(error) = server.initialize() {
+            mounted.leave_lazily();
+            let what = format!("cannot serve {:?}: {error}", plan.place);
+            return Err(Failure::mount(what).into());
+        }
+        if let Some(device) = mounted.device {
+            // Best effort: reading is slower without.
+            if let Err(errno) = sys::readahead::set(device, READ_AHEAD) {
+                tracing::debug!(%errno, "cannot set how far the kernel reads ahead");
+            }
+        }
+        Ok(Self {
+            server,
+            union,
+            state: state.mounted_as(mounted.device),
+            mounted,
+            signals,
+            roots,
+        })
+    }
+
+    /// Serves until the mount is gone.
+    pub(crate) fn run(self) -> Exit {
+        let Self {
+            server,
+            union,
+            mounted,
+            signals,
+            state,
+            roots,
+        } = self;
+        let recorded = run_state::record(&state);
+        if let Some(recorded) = &recorded {
+            counters::offer(&recorded.socket(), server.counters(), Arc::clone(&union));
+        }
+        let asked_to_end = Arc::new(AtomicBool::new(false));
+        obey(signals, mounted.clone(), Arc::clone(&asked_to_end));
+        tracing::info!(mount_point = %mounted.place.display(), "serving");
+        let served = server.run();
+        drop(roots);
+        if let Some(recorded) = recorded {
+            recorded.forget();
+        }
+        match served {
+            Ok(()) => Exit::SUCCESS,
+            Err(error) => {
+                tracing::error!(%error, "the server stops");
+                mounted.leave_lazily();
+                Exit::SOFTWARE
+            }
+        }
+    }
+}
+
+fn roots(plan: &Plan) -> Result<Vec<HostDir>, Failure> {
+    let root = |(index, branch): (usize, &branches::OpenBranch)| {
+        let opened = branch.tree.root();
+        opened.map_err(|errno| branches::refused(index, &branch.path, errno))
+    };
+    plan.branches.iter().enumerate().map(root).collect()
+}
+
+/// Returns the number by which an open root is found in `/proc/PID/fd`.
+pub(crate) fn number_of(root: &HostDir) -> i32 {
+    root.as_fd().as_raw_fd()
+}
+
+fn stack(plan: &mut Plan) -> Result<Union<HostTree>, Failure> {
+    let opened = std::mem::take(&mut plan.branches);
+    let paths: Vec<_> = opened.iter().map(|branch| branch.path.clone()).collect();
+    let stacked = opened.into_iter().map(|branch| Branch {
+        powers: branch.mode.powers(),
+        tree: branch.tree,
+    });
+    Union::new(stacked.collect(), plan.settings.clone()).map_err(|error| match error {
+        OpenError::NoBranch => Failure::mount("no branch"),
+        OpenError::Branch { index, error } => {
+            let path = paths.get(index).map_or(Path::new("?"), PathBuf::as_path);
+            match error {
+                union::Error::Branch(errno) => branches::refused(index, path, errno),
+                union::Error::Refused(refusal) => Failure::mount(format!(
+                    "branch {index}: {path:?}: {refusal}"
+                ))
+                .hint("something else has the name of one of AUFS's own files there (.wh..wh.*)"),
+            }
+        }
+    })
+}
+
+impl Mounted {
+    fn at(place: &Path) -> Self {
+        let entry = mount_table::mount_at(place).ok().flatten();
+        Self {
+            place: place.to_owned(),
+            device: entry.map(|entry| entry.device),
+        }
+    }
+
+    /// Returns where the mount is now, unless it is gone or something is mounted over it.
+    fn found(&self) -> Option<PathBuf> {
+        let device = self.device?;
+        let table = mount_table::read().ok()?;
+        let ours = table.iter().find(|entry| entry.device == device)?;
+        let topmost = table
+            .iter()
+            .rfind(|entry| entry.mount_point == ours.mount_point)?;
+        (topmost.device == device).then(|| ours.mount_point.clone())
+    }
+
+    /// Takes the mount out of sight.
+    fn leave_lazily(&self) {
+        // A failure on the way must not make this go round for ever.
+        for _ in 0..16 {
+            let Some(place) = self.found() else { return };
+            if let Err(error) = attach::detach(&place, UnmountHow::Lazy) {
+                tracing::error!(?error, "cannot unmount");
+                return;
+            }
+        }
+    }
+
+    /// Unmounts, lazily when somebody uses the mount.
+    fn leave(&self) {
+        let Some(place) = self.found() else { return };
+        match attach::detach(&place, UnmountHow::Plain) {
+            Ok(()) => {}
+            Err(DetachError::Busy) => {
+                let users = crate::render::busy::line(&place);
+                tracing::warn!("still in use, gone when its users are: {users}");
+                self.leave_lazily();
+            }
+            Err(DetachError::Failed(failure)) => {
+                tracing::warn!(%failure, "cannot unmount");
+                self.leave_lazily();
+            }
+        }
+    }
+}
+
+/// Unmounts at the first signal to end; ends at once at the second, for then the users of
+/// the mount do not go.
+fn obey(signals: Signals, mounted: Mounted, asked_to_end: Arc<AtomicBool>) {
+    let wait = move || {
+        while let Ok(signal) = signals.wait() {
+            match signal {
+                Signal::Hangup => {}
+                Signal::Terminate | Signal::Interrupt => {
+                    if asked_to_end.swap(true, Ordering::SeqCst) {
+                        mounted.leave_lazily();
+                        std::process::exit(i32::from(Exit::FAILED.0));
+                    }
+                    mounted.leave();
+                }
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("signals".into());
+    if let Err(error) = thread.spawn(wait) {
+        tracing::warn!(%error, "signals are not obeyed");
+    }
+}

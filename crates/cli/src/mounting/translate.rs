@@ -1,0 +1,150 @@
+//! Options in the words of the union, of its server and of the mount call.
+
+use std::time::Duration;
+
+use fuse::{CachePolicy, IdMap, Mapping, Range, ServeOptions};
+use rules::options::{
+    AccessTimes, Compat, CopyUpPolicy, Dialect, DirectAccess, FreeSpace, Generic, IdRange,
+    MountOptions, Opacity,
+};
+use rules::placement;
+use sys::capabilities::{self, Capability};
+use sys::mounting::MountFlags;
+use union::{DialectKind, DirectChanges, OverlayMarks, Settings};
+
+/// The most directories that stay open, however many files may be.
+const MOST_OPEN_DIRS: u64 = 4096;
+
+/// Returns the settings of the union; `open_files` is how many files may be open.
+pub(crate) fn settings(parsed: &MountOptions, open_files: u64) -> Settings {
+    let asked = &parsed.settings;
+    let dialect = match parsed.dialect {
+        Dialect::Aufs => DialectKind::Aufs,
+        Dialect::Overlay if asked.user_xattr || !is_host_admin() => {
+            DialectKind::Overlay(OverlayMarks::User)
+        }
+        Dialect::Overlay => DialectKind::Overlay(OverlayMarks::Trusted),
+    };
+    let quarter = (open_files / 4).min(MOST_OPEN_DIRS);
+    Settings {
+        direct_changes: match asked.direct_access {
+            DirectAccess::None => DirectChanges::None,
+            DirectAccess::Revalidate | DirectAccess::Notify => DirectChanges::Noticed,
+        },
+        copy_up: match asked.copy_up {
+            CopyUpPolicy::TopDownParent => placement::CopyUpPolicy::TopDownParent,
+            CopyUpPolicy::BottomUpParent => placement::CopyUpPolicy::BottomUpParent,
+            CopyUpPolicy::BottomUp => placement::CopyUpPolicy::BottomUp,
+        },
+        always_opaque: asked.opacity == Opacity::Always,
+        // Overlay has no place on disk for them: there, a copy stands for one name, as with overlayfs.
+        pseudo_links: asked.pseudo_links && parsed.dialect == Dialect::Aufs,
+        link_names_early: asked.compat != Compat::Aufs,
+        acl: asked.acl,
+        durable: !asked.volatile,
+        sum_space: asked.free_space == FreeSpace::Sum,
+        open_dirs: usize::try_from(quarter).unwrap_or(512),
+        ..Settings::new(dialect)
+    }
+}
+
+/// Returns how the kernel is answered.
+pub(crate) fn serve_options(parsed: &MountOptions) -> ServeOptions {
+    ServeOptions {
+        cache: cache(parsed),
+        passthrough: is_host_admin(),
+        acl: parsed.settings.acl,
+        threads: usize::from(parsed.generic.single_threaded),
+        ids: id_map(parsed),
+    }
+}
+
+fn is_host_admin() -> bool {
+    capabilities::has(Capability::SysAdmin) && capabilities::in_initial_user_namespace()
+}
+
+fn cache(parsed: &MountOptions) -> CachePolicy {
+    let settings = &parsed.settings;
+    let mut cache = match settings.direct_access {
+        DirectAccess::None => CachePolicy::forever(),
+        DirectAccess::Revalidate if settings.revalidates_exactly() => CachePolicy::exact(),
+        // Watching the branches comes later; until then changes show after a second.
+        DirectAccess::Revalidate | DirectAccess::Notify => CachePolicy::default(),
+    };
+    let asked = &parsed.generic.timeouts;
+    let set = |timeout: &mut Duration, asked: Option<Duration>| {
+        if let Some(asked) = asked {
+            *timeout = asked.min(fuse::FOREVER);
+        }
+    };
+    set(&mut cache.entry_timeout, asked.entry);
+    set(&mut cache.attr_timeout, asked.attributes);
+    set(&mut cache.negative_timeout, asked.negative);
+    cache
+}
+
+fn id_map(parsed: &MountOptions) -> IdMap {
+    let owners = &parsed.settings.owners;
+    let root = owners.squash_to_root.then_some(0);
+    IdMap {
+        uid: mapping(&owners.users, owners.squash_to_uid.or(root)),
+        gid: mapping(&owners.groups, owners.squash_to_gid.or(root)),
+    }
+}
+
+fn mapping(ranges: &[IdRange], squash: Option<u32>) -> Mapping {
+    let ranges = ranges.iter().map(|range| Range {
+        inside: range.to,
+        outside: range.from,
+        count: range.count,
+    });
+    Mapping {
+        ranges: ranges.collect(),
+        squash,
+    }
+}
+
+/// Returns the flags of the mount call, all of them.
+pub(crate) fn mount_flags(generic: &Generic) -> MountFlags {
+    let mut flags = MountFlags::empty();
+    let mut set = |on: bool, flag: MountFlags| flags.set(flag, on);
+    set(generic.read_only, MountFlags::RDONLY);
+    set(generic.no_suid, MountFlags::NOSUID);
+    set(generic.no_devices, MountFlags::NODEV);
+    set(generic.no_exec, MountFlags::NOEXEC);
+    set(generic.no_symlink_follow, NOSYMFOLLOW);
+    set(generic.no_directory_access_times, MountFlags::NODIRATIME);
+    set(generic.synchronous, MountFlags::SYNCHRONOUS);
+    set(generic.synchronous_directories, MountFlags::DIRSYNC);
+    match generic.access_times {
+        AccessTimes::Default => {}
+        AccessTimes::Never => set(true, MountFlags::NOATIME),
+        AccessTimes::Relative => set(true, MountFlags::RELATIME),
+        AccessTimes::Strict => set(true, MountFlags::STRICTATIME),
+    }
+    flags
+}
+
+/// `MS_NOSYMFOLLOW`, which the library has no name for.
+const NOSYMFOLLOW: MountFlags = MountFlags::from_bits_retain(256);
+
+/// Returns the words by which the mount helper of FUSE knows the same flags.
+pub(crate) fn helper_words(generic: &Generic) -> Vec<&'static str> {
+    let mut words = Vec::new();
+    let mut word = |on: bool, word: &'static str| {
+        if on {
+            words.push(word);
+        }
+    };
+    word(generic.read_only, "ro");
+    word(generic.no_suid, "nosuid");
+    word(generic.no_devices, "nodev");
+    word(generic.no_exec, "noexec");
+    word(generic.no_directory_access_times, "nodiratime");
+    word(generic.synchronous, "sync");
+    word(generic.synchronous_directories, "dirsync");
+    word(generic.access_times == AccessTimes::Never, "noatime");
+    word(generic.allow_other, "allow_other");
+    word(generic.allow_root, "allow_root");
+    words
+}

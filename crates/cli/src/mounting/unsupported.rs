@@ -1,0 +1,53 @@
+//! What the options may ask for and this version cannot do.
+//!
+//! Saying so is better than a mount that behaves otherwise than its options say.
+//! Options that only tune AUFS's implementation are not here: leaving them out changes nothing.
+
+use std::ffi::OsStr;
+
+use rules::options::{BranchMode, CopyUpOnOpen, CreatePolicy, MountOptions, OverrideStat};
+
+use super::request::says;
+use crate::failure::Failure;
+
+/// Refuses what is not supported yet.
+pub(crate) fn refuse(options: &OsStr, parsed: &MountOptions) -> Result<(), Failure> {
+    let settings = &parsed.settings;
+    if settings.create != CreatePolicy::TopDownParent {
+        return Err(not_yet(&format!("create={}", settings.create)));
+    }
+    if settings.rename_directories && says(options, "dirren") {
+        return Err(not_yet("dirren"));
+    }
+    if settings.rename_directories && says(options, "redirect_dir=on") {
+        return Err(not_yet("redirect_dir=on"));
+    }
+    if settings.show_whiteouts {
+        return Err(not_yet("shwh"));
+    }
+    match settings.override_stat {
+        OverrideStat::None => {}
+        OverrideStat::Privileged => return Err(not_yet("xattr_permissions=1")),
+        OverrideStat::User => return Err(not_yet("xattr_permissions=2")),
+    }
+    if !parsed.generic.security_contexts.is_empty() {
+        return Err(not_yet("a security context"));
+    }
+    Ok(())
+}
+
+/// Refuses a mode with attributes that are not supported yet.
+pub(crate) fn refuse_mode(mode: &BranchMode) -> Result<(), Failure> {
+    let word = match mode.copy_up_on_open {
+        CopyUpOnOpen::Never if mode.fhsm => "fhsm",
+        CopyUpOnOpen::Never => return Ok(()),
+        CopyUpOnOpen::Regular => "coo_reg",
+        CopyUpOnOpen::All => "coo_all",
+        CopyUpOnOpen::Move => "moo",
+    };
+    Err(not_yet(&format!("branch attribute {word}")))
+}
+
+fn not_yet(what: &str) -> Failure {
+    Failure::mount(format!("{what} is not supported yet")).hint("leave it out")
+}

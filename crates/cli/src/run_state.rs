@@ -1,0 +1,303 @@
+//! What running servers tell about themselves: one file each, gone when they are.
+//!
+//! `PID.json` is that of the server with this id. A file whose server is dead counts as absent and is
+//! removed by whoever may. Nothing depends on these files but what people are told.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, DirBuilder, File};
+use std::io::Write;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rules::options::{Dialect, DirectAccess, Settings, render};
+use serde::{Deserialize, Serialize};
+use sys::HostDir;
+use sys::capabilities;
+use sys::mount_table::{DeviceNumber, MountEntry};
+use union::{DialectKind, OverlayMarks};
+
+use crate::mounting::plan::Plan;
+use crate::mounting::serve::number_of;
+use crate::render::path_text;
+
+/// The version of the file's shape.
+const SCHEMA: u32 = 1;
+
+/// A running server and its mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RunState {
+    schema: u32,
+    /// Process id of the server.
+    pub(crate) pid: u32,
+    /// When the process started, in the kernel's ticks since boot.
+    start_ticks: u64,
+    /// When it was mounted, in seconds since 1970.
+    pub(crate) mounted_at: u64,
+    /// Where, as [`path_text`] writes paths.
+    pub(crate) mount_point: String,
+    /// `major:minor` of the mount.
+    pub(crate) device: Option<String>,
+    /// What the mount table shows as the source.
+    pub(crate) source: String,
+    /// The type behind `fuse.`.
+    pub(crate) subtype: String,
+    /// `aufs` or `overlay`.
+    pub(crate) dialect: String,
+    /// Whether overlay's marks are those of users.
+    pub(crate) user_marks: bool,
+    /// `none`, `reval` or `notify`.
+    pub(crate) udba: String,
+    /// Options unlike AUFS's defaults.
+    pub(crate) options: String,
+    /// The branches, topmost first.
+    pub(crate) branches: Vec<BranchState>,
+}
+
+/// A branch of a running server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BranchState {
+    /// Where, as [`path_text`] writes paths.
+    pub(crate) path: String,
+    /// Permission and attributes.
+    pub(crate) mode: String,
+    /// The server's descriptor of it.
+    pub(crate) descriptor: i32,
+}
+
+impl RunState {
+    /// Describes a mount that is about to be made by this process.
+    pub(crate) fn of(plan: &Plan, roots: &[HostDir]) -> Self {
+        let branches = plan.branches.iter().zip(roots);
+        let branches = branches.map(|(branch, root)| BranchState {
+            path: path_text::write(&branch.path),
+            mode: branch.mode.to_string(),
+            descriptor: number_of(root),
+        });
+        let pid = std::process::id();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self {
+            schema: SCHEMA,
+            pid,
+            start_ticks: start_of(pid).unwrap_or_default(),
+            mounted_at: now.map_or(0, |since| since.as_secs()),
+            mount_point: path_text::write(&plan.place),
+            device: None,
+            source: plan.source.to_string_lossy().into_owned(),
+            subtype: plan.subtype.clone(),
+            dialect: match plan.parsed.dialect {
+                Dialect::Aufs => "aufs",
+                Dialect::Overlay => "overlay",
+            }
+            .to_owned(),
+            user_marks: plan.settings.dialect == DialectKind::Overlay(OverlayMarks::User),
+            udba: match plan.parsed.settings.direct_access {
+                DirectAccess::None => "none",
+                DirectAccess::Revalidate => "reval",
+                DirectAccess::Notify => "notify",
+            }
+            .to_owned(),
+            options: render::proc_mounts(&shown(&plan.parsed.settings), None),
+            branches: branches.collect(),
+        }
+    }
+
+    /// Adds the number of the filesystem.
+    #[must_use]
+    pub(crate) fn mounted_as(mut self, device: Option<DeviceNumber>) -> Self {
+        self.device = device.map(device_text);
+        self
+    }
+
+    /// Tells whether this is the server of a mount.
+    pub(crate) fn is_of(&self, mount: &MountEntry) -> bool {
+        self.device.as_deref() == Some(&device_text(mount.device))
+    }
+
+    /// Tells whether the server still runs, and is not another process of the same id.
+    pub(crate) fn is_alive(&self) -> bool {
+        start_of(self.pid) == Some(self.start_ticks)
+    }
+}
+
+/// Renaming merged directories is a default that does not work yet: it is not claimed.
+fn shown(settings: &Settings) -> Settings {
+    Settings {
+        rename_directories: false,
+        ..settings.clone()
+    }
+}
+
+fn device_text(device: DeviceNumber) -> String {
+    format!("{}:{}", device.major, device.minor)
+}
+
+/// Returns when a process started: the 22nd field of its `stat`, counted behind the name.
+fn start_of(pid: u32) -> Option<u64> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let behind = stat.rsplit(|byte| *byte == b')').next()?;
+    let mut fields = std::str::from_utf8(behind).ok()?.split_whitespace();
+    fields.nth(19)?.parse().ok()
+}
+
+/// The file of a server, to be removed when it ends.
+#[derive(Debug)]
+pub(crate) struct Recorded(PathBuf);
+
+impl Recorded {
+    /// Returns where the server answers questions about itself.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.0.with_extension("sock")
+    }
+
+    /// Removes what was recorded.
+    pub(crate) fn forget(self) {
+        remove(&self.0);
+    }
+}
+
+fn remove(file: &Path) {
+    for file in [file.to_owned(), file.with_extension("sock")] {
+        // Somebody else may have cleaned up, or may not let us.
+        if let Err(error) = fs::remove_file(&file) {
+            tracing::debug!(%error, file = %file.display(), "not removed");
+        }
+    }
+}
+
+/// Writes the file; a server without one works, so that failing is only logged.
+pub(crate) fn record(state: &RunState) -> Option<Recorded> {
+    match try_record(state) {
+        Ok(recorded) => Some(recorded),
+        Err(error) => {
+            tracing::debug!(%error, "the mount is not recorded");
+            None
+        }
+    }
+}
+
+fn try_record(state: &RunState) -> anyhow::Result<Recorded> {
+    let dir = own_dir();
+    make_dir(&dir)?;
+    let file = dir.join(format!("{}.json", state.pid));
+    let new = dir.join(format!(".{}.new", state.pid));
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).mode(0o644);
+    options
+        .open(&new)?
+        .write_all(&serde_json::to_vec_pretty(state)?)?;
+    fs::rename(&new, &file)?;
+    Ok(Recorded(file))
+}
+
+/// Root's is for all to read; a user's is nobody else's business.
+fn make_dir(dir: &Path) -> anyhow::Result<()> {
+    let mode = if is_host_root() { 0o755 } else { 0o700 };
+    match DirBuilder::new().mode(mode).create(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error.into()),
+        _ => {}
+    }
+    if is_safe(dir) {
+        Ok(())
+    } else {
+        anyhow::bail!("{} belongs to somebody else", dir.display())
+    }
+}
+
+/// A directory that others can write to could hold lies.
+fn is_safe(dir: &Path) -> bool {
+    dir.symlink_metadata().is_ok_and(|metadata| {
+        let owner = metadata.uid() == capabilities::euid() || metadata.uid() == 0;
+        metadata.is_dir() && owner && metadata.mode() & 0o022 == 0
+    })
+}
+
+fn is_host_root() -> bool {
+    capabilities::euid() == 0 && capabilities::in_initial_user_namespace()
+}
+
+fn own_dir() -> PathBuf {
+    if is_host_root() {
+        return ROOT_DIR.into();
+    }
+    match std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) {
+        Some(dir) => Path::new(&dir).join("plywood"),
+        None => format!("/tmp/plywood-{}", capabilities::euid()).into(),
+    }
+}
+
+const ROOT_DIR: &str = "/run/plywood";
+
+/// Reads what all servers tell that this user may know of.
+pub(crate) fn all() -> Vec<RunState> {
+    let mut states: Vec<_> = dirs().iter().flat_map(|dir| in_dir(dir)).collect();
+    states.sort_by(|a, b| a.mount_point.cmp(&b.mount_point));
+    states
+}
+
+/// Returns where servers may have left their files.
+fn dirs() -> Vec<PathBuf> {
+    let mut dirs = vec![own_dir(), PathBuf::from(ROOT_DIR)];
+    if is_host_root() {
+        let users = fs::read_dir("/run/user").into_iter().flatten().flatten();
+        dirs.extend(users.map(|user| user.path().join("plywood")));
+        let others = fs::read_dir("/tmp").into_iter().flatten().flatten();
+        let ours = |name: &OsStr| name.as_encoded_bytes().starts_with(b"plywood-");
+        let others = others.filter(|other| ours(&other.file_name()));
+        dirs.extend(others.map(|other| other.path()));
+    }
+    dirs.sort();
+    dirs.dedup();
+    dirs
+}
+
+fn in_dir(dir: &Path) -> Vec<RunState> {
+    if !is_safe(dir) && !is_host_root() {
+        return Vec::new();
+    }
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let files = entries.map(|entry| entry.path());
+    let files = files.filter(|file| file.extension().is_some_and(|is| is == "json"));
+    files.filter_map(|file| alive(&file)).collect()
+}
+
+fn alive(file: &Path) -> Option<RunState> {
+    let owner = file.symlink_metadata().ok()?.uid();
+    let state: RunState = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
+    if !state.is_alive() {
+        remove(file);
+        return None;
+    }
+    // Nobody speaks for somebody else's server.
+    let process = fs::metadata(format!("/proc/{}", state.pid)).ok()?;
+    (owner == 0 || process.uid() == owner).then_some(state)
+}
+
+/// Returns the server of a mount.
+pub(crate) fn server_of(mount: &MountEntry) -> Option<RunState> {
+    all().into_iter().find(|state| state.is_of(mount))
+}
+
+/// Returns where a server answers questions about itself.
+pub(crate) fn sockets_of(state: &RunState) -> Vec<PathBuf> {
+    let name = format!("{}.sock", state.pid);
+    dirs().into_iter().map(|dir| dir.join(&name)).collect()
+}
+
+/// Returns a path that [`path_text`] wrote.
+pub(crate) fn path_of(text: &str) -> PathBuf {
+    PathBuf::from(OsString::from_vec(path_text::read(text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_known_by_its_start() {
+        let start = start_of(std::process::id()).unwrap();
+        assert!(start > 0);
+        assert_eq!(start_of(u32::MAX), None);
+    }
+}

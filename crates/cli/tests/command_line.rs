@@ -1,0 +1,82 @@
+//! The verbs that need no mount.
+
+mod support;
+
+use support::{Bench, names};
+
+#[test]
+fn completions_and_manual_pages_come_from_the_command_line() {
+    let bench = Bench::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = bench.plywood(&["completions", shell]).silently();
+        assert!(script.contains("install-helpers"), "{shell}");
+    }
+    bench.plywood(&["man", "pages"]).silently();
+    let pages = names(&bench.path("pages"));
+    for page in ["plywood.1", "plywood-mount.1", "plywood-which.1"] {
+        assert!(pages.contains(&page.to_owned()), "{pages:?}");
+    }
+    assert!(bench.read("pages/plywood-mount.1").contains("lowerdir="));
+}
+
+#[test]
+fn helpers_are_linked_and_removed_and_nothing_else_is_touched() {
+    let bench = Bench::new();
+    bench.write("p/sbin/mount.aufs", "somebody else's");
+    let ran = bench.plywood(&["install-helpers", "--prefix", "p"]);
+    ran.refused(1, &["mount.aufs", "not one of our links"]);
+    assert_eq!(bench.read("p/sbin/mount.aufs"), "somebody else's");
+    std::fs::remove_file(bench.path("p/sbin/mount.aufs")).unwrap();
+    let told = bench
+        .plywood(&["install-helpers", "--prefix", "p"])
+        .silently();
+    assert!(told.contains("p/sbin/mount.aufs ->"), "{told}");
+    assert!(names(&bench.path("p/sbin")).contains(&"umount.fuse.aufs".to_owned()));
+    assert_eq!(names(&bench.path("p/bin")), ["plywood"]);
+    // Again is fine.
+    bench
+        .plywood(&["install-helpers", "--prefix", "p", "--fuse-overlayfs"])
+        .silently();
+    assert_eq!(names(&bench.path("p/bin")), ["fuse-overlayfs", "plywood"]);
+    bench.write("p/sbin/mount.other", "x");
+    bench
+        .plywood(&["install-helpers", "--prefix", "p", "--remove"])
+        .silently();
+    assert_eq!(names(&bench.path("p/sbin")), ["mount.other"]);
+    assert!(names(&bench.path("p/bin")).is_empty());
+}
+
+#[test]
+fn the_doctor_looks_at_everything_and_scans() {
+    let bench = Bench::new();
+    let told = bench.plywood(&["doctor"]);
+    for what in [
+        "kernel",
+        "/dev/fuse",
+        "fusermount3",
+        "passthrough",
+        "mount helpers",
+    ] {
+        assert!(told.out.contains(what), "{what}: {told:?}");
+    }
+    bench.write("store/aufs/diff/x/f", "");
+    bench.write("store/aufs/layers/x", "");
+    bench.write("store/aufs/mnt/x/f", "");
+    bench.write("store/branch/.wh..wh.aufs", "");
+    let told = bench.plywood(&["doctor", "--scan", "store"]).silently();
+    assert!(
+        told.contains("store/aufs: aufs store of Docker, 1 layers"),
+        "{told}"
+    );
+    assert!(
+        told.contains("store/branch: writable branch of AUFS"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_crash() {
+    let bench = Bench::new();
+    let told = bench.shell("plywood completions zsh | head -1; plywood --help | head -1");
+    assert_eq!(told.err, "", "{told:?}");
+}
