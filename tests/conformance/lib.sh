@@ -98,12 +98,14 @@ drop() {
 
 # stack KIND BASE : BASE/upper over BASE/lower on BASE/mnt.  KIND is
 #   aufs, overlay-dialect  Plywood, by AUFS's options or by overlay's
+#   compat-aufs  the same with AUFS's own defaults
 #   ext4                   no union at all: the control
 #   overlayfs, fuse-overlayfs, unionfs-fuse   the peers
 stack() {
 	local overlay=lowerdir=$2/lower,upperdir=$2/upper,workdir=$2/work
 	case $1 in
 	aufs) "$PLYWOOD" mount -o "br=$2/upper=rw:$2/lower=ro${OPTIONS:+,$OPTIONS}" none "$2/mnt" ;;
+	compat-aufs) "$PLYWOOD" mount -o "br=$2/upper=rw:$2/lower=ro,compat=aufs${OPTIONS:+,$OPTIONS}" none "$2/mnt" ;;
 	overlay-dialect) "$PLYWOOD" mount -o "$overlay${OPTIONS:+,$OPTIONS}" "$2/mnt" ;;
 	ext4) mount --bind "$2/upper" "$2/mnt" ;;
 	overlayfs) mount -t overlay -o "$overlay" overlay "$2/mnt" ;;

@@ -37,7 +37,7 @@ pub(crate) fn all() -> anyhow::Result<Vec<MountedUnion>> {
     let mut unions: Vec<_> = mounts
         .iter()
         .filter_map(|mount| {
-            let server = servers.iter().find(|server| server.is_of(mount));
+            let server = run_state::among(&servers, mount);
             (server.is_some() || is_union(mount)).then(|| MountedUnion {
                 mount: Some(mount.clone()),
                 server: server.cloned(),

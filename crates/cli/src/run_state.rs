@@ -134,11 +134,14 @@ fn device_text(device: DeviceNumber) -> String {
 }
 
 /// Returns when a process started: the 22nd field of its `stat`, counted behind the name.
+/// One that has ended, and that nobody has waited for, is gone.
 fn start_of(pid: u32) -> Option<u64> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
     let behind = stat.rsplit(|byte| *byte == b')').next()?;
     let mut fields = std::str::from_utf8(behind).ok()?.split_whitespace();
-    fields.nth(19)?.parse().ok()
+    let state = fields.next()?;
+    (!["Z", "X"].contains(&state)).then_some(())?;
+    fields.nth(18)?.parse().ok()
 }
 
 /// The file of a server, to be removed when it ends.
@@ -223,8 +226,21 @@ fn own_dir() -> PathBuf {
     }
     match std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) {
         Some(dir) => Path::new(&dir).join("plywood"),
-        None => format!("/tmp/plywood-{}", capabilities::euid()).into(),
+        None => format!("/tmp/plywood-{}", host_user()).into(),
     }
+}
+
+/// Returns who this user is outside of the user namespace: inside, many are root.
+fn host_user() -> u32 {
+    let euid = capabilities::euid();
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let outside = map.lines().find_map(|line| {
+        let mut numbers = line.split_whitespace().map(|word| word.parse::<u32>().ok());
+        let (inside, outside, count) = (numbers.next()??, numbers.next()??, numbers.next()??);
+        let distance = euid.checked_sub(inside)?;
+        (distance < count).then(|| outside.saturating_add(distance))
+    });
+    outside.unwrap_or(euid)
 }
 
 const ROOT_DIR: &str = "/run/plywood";
@@ -276,7 +292,19 @@ fn alive(file: &Path) -> Option<RunState> {
 
 /// Returns the server of a mount.
 pub(crate) fn server_of(mount: &MountEntry) -> Option<RunState> {
-    all().into_iter().find(|state| state.is_of(mount))
+    among(&all(), mount).cloned()
+}
+
+/// Returns the server of a mount among those that are known.
+///
+/// The number of a filesystem is free again before its server has ended, so of several
+/// the one that says it is mounted there counts, or else the last that started.
+pub(crate) fn among<'a>(servers: &'a [RunState], mount: &MountEntry) -> Option<&'a RunState> {
+    let place = path_text::write(&mount.mount_point);
+    servers
+        .iter()
+        .filter(|server| server.is_of(mount))
+        .max_by_key(|server| (server.mount_point == place, server.start_ticks))
 }
 
 /// Returns where a server answers questions about itself.

@@ -417,9 +417,8 @@ fn a_user_namespace_needs_no_helper() {
     let path = format!("{}:/bin", bench.bin().display());
     let script = "plywood mount b0:b1 m && echo x > m/f && rm -r m/d && plywood which m/f && \
         plywood umount m && cat b0/f && ls -A b0";
-    let user = format!(
-        "setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups env -u XDG_RUNTIME_DIR"
-    );
+    let user =
+        format!("setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups env -u XDG_RUNTIME_DIR");
     for who in ["", &user] {
         let line = format!("{who} unshare -Ur --mount sh -c 'PATH={path}; {script}'");
         let told = bench.shell(&line).silently();

@@ -25,6 +25,7 @@ mod server;
 mod session;
 mod threads;
 pub mod transport;
+mod watching;
 
 pub use counters::Counters;
 pub use id_map::{IdMap, Mapping, Range};

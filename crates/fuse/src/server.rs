@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rules::Errno;
 use sys::FuseDevice;
 use tree::Tree;
-use union::Union;
+use union::{DirectChanges, Union};
 
 use crate::background::Background;
 use crate::counters::Counters;
@@ -21,6 +21,7 @@ use crate::protocol::init::{self, InitReply, flag};
 use crate::session::Session;
 use crate::threads::{self, Tasks};
 use crate::transport::device::Connection;
+use crate::watching::Watching;
 
 /// Why a mount cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +52,7 @@ pub struct Server<T: Tree> {
 
 impl<T: Tree> Server<T>
 where
+    T::Dir: AsFd,
     T::File: AsFd,
 {
     /// Prepares to serve `union` on an open device, and begins to watch it for changes that the
@@ -62,6 +64,7 @@ where
             notifier: notifier.clone(),
             background: background.clone(),
         }));
+        let watching = watching(&union);
         Self {
             device: Arc::new(device),
             union,
@@ -72,6 +75,7 @@ where
                 notices,
                 background,
                 worklist,
+                watching,
             },
             agreed: None,
         }
@@ -135,6 +139,27 @@ where
             directories: Handles::new(),
             notifier: self.tasks.notifier.clone(),
             counters: Arc::clone(&self.counters),
+        }
+    }
+}
+
+/// Watches the branches of a union that wants them watched. Where that is impossible the union looks at them again on each use.
+fn watching<T: Tree>(union: &Union<T>) -> Option<Arc<Watching>>
+where
+    T::Dir: AsFd,
+{
+    if union.settings().direct_changes != DirectChanges::Watched {
+        return None;
+    }
+    match Watching::new() {
+        Ok(watching) => {
+            let watching = Arc::new(watching);
+            union.set_watcher(Arc::<Watching>::clone(&watching));
+            Some(watching)
+        }
+        Err(errno) => {
+            tracing::warn!(%errno, "the branches cannot be watched");
+            None
         }
     }
 }

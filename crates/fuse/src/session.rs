@@ -59,7 +59,7 @@ where
     /// Phrases an object that was found.
     pub(crate) fn entry(&self, entry: &Entry) -> Record<ENTRY_BYTES> {
         let validity = Validity {
-            entry: self.cache.entry_timeout,
+            entry: self.name_validity(self.union.hears_names(entry.id)),
             attr: self.attr_validity(entry.id),
         };
         attributes::entry(entry.id, &self.ids.shown(&entry.attr), validity)
@@ -70,10 +70,20 @@ where
         attributes::attr_out(&self.ids.shown(attr), self.attr_validity(id))
     }
 
+    /// Returns how long a name may be relied on whose changes are heard of, or are not.
+    pub(crate) fn name_validity(&self, heard: bool) -> Duration {
+        if heard {
+            self.cache.entry_timeout
+        } else {
+            self.cache.entry_timeout.min(TICK)
+        }
+    }
+
     /// Returns how long attributes may be relied on: no longer than a tick while somebody writes
-    /// to the file without our hearing of it, because stores to mapped memory move its times.
+    /// to the file without our hearing of it, because stores to mapped memory move its times, and while direct changes would not be
+    /// heard of.
     pub(crate) fn attr_validity(&self, id: InodeId) -> Duration {
-        if self.passthrough.is_written(id) {
+        if self.passthrough.is_written(id) || !self.union.hears(id) {
             self.cache.attr_timeout.min(TICK)
         } else {
             self.cache.attr_timeout

@@ -1,10 +1,11 @@
 //! The threads of a mount: those that answer, one that delivers notices, one for work that
-//! nobody waits for.
+//! nobody waits for, and one that hears of direct changes of branches where they are watched.
 //!
-//! The mount is served as long as one thread answers. The two others end after the last of
+//! The mount is served as long as one thread answers. The others end after the last of
 //! those, so nothing that a request left behind is lost.
 
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::thread::{Builder, Scope, ScopedJoinHandle, scope};
 
@@ -17,6 +18,7 @@ use crate::invalidation::{Notice, Notifier, deliver};
 use crate::server::ServeError;
 use crate::session::Session;
 use crate::transport::device;
+use crate::watching::Watching;
 
 /// Both ends of the queues to the threads that do not answer requests.
 pub(crate) struct Tasks {
@@ -24,6 +26,7 @@ pub(crate) struct Tasks {
     pub(crate) notices: Receiver<Notice>,
     pub(crate) background: Background,
     pub(crate) worklist: Worklist,
+    pub(crate) watching: Option<Arc<Watching>>,
 }
 
 /// Runs all threads of a session to their end; the first error is the one that is told.
@@ -41,16 +44,25 @@ where
         notices,
         background,
         worklist,
+        watching,
     } = tasks;
     scope(|scope| {
         let deliverer = spawn(scope, "fuse-notices", move || deliver(&notices, device));
         let finisher = spawn(scope, "fuse-finish", move || worklist.work(&session.union));
-        let served = deliverer.and(finisher).and_then(|_| {
+        let listener = watching.clone().map(|watching| {
+            spawn(scope, "fuse-watch", move || watching.listen(&session.union))
+        });
+        let helpers = deliverer.and(finisher).map(drop);
+        let helpers = helpers.and(listener.transpose().map(drop));
+        let served = helpers.and_then(|_| {
             let workers = spawn_workers(scope, session, device, count)?;
             join(workers).map_err(ServeError::Read)
         });
         notifier.note(Notice::End);
         background.end();
+        if let Some(watching) = watching {
+            watching.end();
+        }
         served
     })
 }

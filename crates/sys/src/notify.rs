@@ -4,14 +4,15 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rules::{Errno, Name};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fs::inotify::{
     self, CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, remove_watch,
 };
 
-use crate::errno::IntoErrno;
+use crate::errno::{IntoErrno, uninterrupted};
 
 /// A directory that is watched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Watch(i32);
 
 /// What happened.
@@ -46,14 +47,38 @@ pub struct Event {
 
 /// A queue of changes to all watched directories. Readable when there is one.
 #[derive(Debug)]
-pub struct Notifier(OwnedFd);
+pub struct Notifier {
+    queue: OwnedFd,
+    /// Readable once nobody is to wait any more.
+    ended: OwnedFd,
+}
 
 impl Notifier {
     /// Makes an empty queue. `EMFILE` when the user has too many.
     pub fn new() -> Result<Self, Errno> {
-        inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)
+        Ok(Self {
+            queue: inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).errno()?,
+            ended: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).errno()?,
+        })
+    }
+
+    /// Waits until something happened; `false` after [`Notifier::end`].
+    pub fn wait(&self) -> Result<bool, Errno> {
+        uninterrupted(|| {
+            let mut waiting = [
+                PollFd::new(&self.queue, PollFlags::IN),
+                PollFd::new(&self.ended, PollFlags::IN),
+            ];
+            poll(&mut waiting, None).errno()?;
+            Ok(waiting[1].revents().is_empty())
+        })
+    }
+
+    /// Lets everybody who waits return, now and later.
+    pub fn end(&self) -> Result<(), Errno> {
+        rustix::io::write(&self.ended, &1u64.to_ne_bytes())
             .errno()
-            .map(Self)
+            .map(drop)
     }
 
     /// Watches an open directory; watching one again gives the same watch. `ENOSPC` when the
@@ -68,20 +93,20 @@ impl Notifier {
             | WatchFlags::MOVE_SELF;
         // The path ends in `.`, so it names a directory, and whatever is open stays meant.
         let path = format!("/proc/self/fd/{}/.", dir.as_raw_fd());
-        add_watch(&self.0, path, events | WatchFlags::ONLYDIR)
+        add_watch(&self.queue, path, events | WatchFlags::ONLYDIR)
             .errno()
             .map(Watch)
     }
 
     /// Stops watching. `EINVAL` when the watch is over already.
     pub fn unwatch(&self, watch: Watch) -> Result<(), Errno> {
-        remove_watch(&self.0, watch.0).errno()
+        remove_watch(&self.queue, watch.0).errno()
     }
 
     /// Returns what has happened since the last call, oldest first; never waits.
     pub fn read(&self) -> Result<Vec<Event>, Errno> {
         let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
-        let mut reader = Reader::new(&self.0, &mut buffer);
+        let mut reader = Reader::new(&self.queue, &mut buffer);
         let mut events = Vec::new();
         loop {
             let record = match reader.next().errno() {
@@ -107,7 +132,7 @@ impl Notifier {
 
 impl AsFd for Notifier {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.queue.as_fd()
     }
 }
 
@@ -165,5 +190,12 @@ mod tests {
         notifier.unwatch(watch).unwrap();
         assert_eq!(notifier.read(), Ok(vec![event(b"", What::Unwatched)]));
         assert_eq!(notifier.unwatch(watch), Err(Errno::INVAL));
+    }
+
+    #[test]
+    fn nobody_waits_after_the_end() {
+        let notifier = Notifier::new().unwrap();
+        notifier.end().unwrap();
+        assert_eq!([notifier.wait(), notifier.wait()], [Ok(false), Ok(false)]);
     }
 }

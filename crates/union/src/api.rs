@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rules::{Attr, Identity, Kind, Name};
+use rules::{Attr, BranchIndex, Identity, Kind, Name};
 use tree::Tree;
 
 /// The number by which a front end names an object while it holds references to it.
@@ -81,4 +81,26 @@ pub trait Observer: Send + Sync {
     fn contents_changed(&self, id: InodeId);
     /// Asks to call `Union::finish_pending` soon, from a thread of its own. `false`: nobody will.
     fn work_is_pending(&self) -> bool;
+}
+
+/// Hears of changes that anybody makes in directories of branches, and tells them to `Union::branch_changed`.
+///
+/// Calls may come while locks are held: an implementation must not call the union from them.
+pub trait Watcher<T: Tree>: Send + Sync {
+    /// Watches what a directory has on a branch: each change after this call is told. `false`: it cannot be watched.
+    /// Watching one again changes nothing.
+    fn watch(&self, id: InodeId, branch: BranchIndex, dir: &T::Dir) -> bool;
+    /// Ends all watches of a directory.
+    fn unwatch(&self, id: InodeId);
+}
+
+/// What somebody changed in a directory of a branch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DirectChange<'a> {
+    /// What has this name there, or what that contains: it is new, gone, or another one.
+    Name(&'a [u8]),
+    /// Attributes of the directory itself.
+    Attributes,
+    /// Anything: changes were lost, or the watch ended.
+    Lost,
 }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use rules::{Attr, Changes, Kind};
+use rules::{Attr, Changes, Errno, Kind};
 use tree::{Access, Object, Tree};
 
 use crate::api::InodeId;
-use crate::copy_up::Copied;
+use crate::copy::Copied;
 use crate::error::{Refusal, Result};
 use crate::inode::Inode;
 use crate::union::Union;
@@ -64,9 +64,17 @@ impl<T: Tree> Union<T> {
                     .tree()
                     .set_attr(Object::File(&*data.file), changes)?)
             }
-            (_, Some((dir, name))) => Ok(dir
-                .tree()
-                .set_attr(Object::Entry(&*dir.open()?, &name), changes)?),
+            (_, Some((dir, name))) => {
+                match dir
+                    .tree()
+                    .set_attr(Object::Entry(&*dir.open()?, &name), changes)
+                {
+                    Err(Errno::NOENT) if self.moved_from(inode, &dir, &name) => {
+                        self.set_other_attr(inode, changes)
+                    }
+                    done => Ok(done?),
+                }
+            }
             (Some(_), None) => {
                 let data = self.open_data(inode, other, Access::ReadWrite)?;
                 Ok(self.roots[0]

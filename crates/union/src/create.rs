@@ -154,6 +154,7 @@ impl<T: Tree> Union<T> {
         let file = Arc::new(file);
         let mut state = inode.other()?.state.write();
         state.opens = 1;
+        state.written = true;
         state.data = Some(Data {
             file: Arc::clone(&file),
             writable: true,
@@ -251,6 +252,7 @@ impl<T: Tree> Union<T> {
         let inode = self.inodes.fresh(&attr, body);
         self.inodes.add_name(&inode, parent, name);
         attr.ino = inode.number;
+        self.tell(&inode, &attr);
         let entry = Entry { id: inode.id, attr };
         (inode, entry)
     }

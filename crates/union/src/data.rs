@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use rules::Changes;
+use rules::{Changes, Errno};
 use tree::{Access, Object, Seek, SyncHow, Tree};
 
 use crate::api::{InodeId, OpenFlags, Opened};
-use crate::copy_up::Copied;
+use crate::copy::Copied;
 use crate::error::{Refusal, Result};
 use crate::inode::{Data, Inode, Other};
 use crate::union::Union;
@@ -32,10 +32,14 @@ impl<T: Tree> Union<T> {
         if inode.successor().is_some() {
             return Err(Refusal::Gone.into());
         }
-        other.state.write().opens += 1;
+        {
+            let mut state = other.state.write();
+            state.opens += 1;
+            state.written |= flags.write;
+        }
         let opened = self.open_counted(&inode, other, flags);
         if opened.is_err() {
-            self.closed(other);
+            self.closed(&inode, other);
         }
         opened
     }
@@ -75,10 +79,11 @@ impl<T: Tree> Union<T> {
         // As with overlayfs, a reader of a lower file keeps it when somebody else changes it.
         let lent = self.settings.copy_up_on_open && !writable && !flags.write;
         let settled = settled || lent;
+        let heard = self.watches() && self.hears_of(inode);
         let mut state = other.state.write();
         state.lent |= lent;
         // What the kernel kept is right as long as every change went through it.
-        let keep_cache = !state.pages_stale && self.trusts_branches();
+        let keep_cache = !state.pages_stale && (self.trusts_branches() || heard);
         state.pages_stale = settled && flags.write;
         Ok(Opened {
             settled: settled.then(|| Arc::clone(&data.file)),
@@ -92,17 +97,22 @@ impl<T: Tree> Union<T> {
             return;
         };
         if let Ok(other) = inode.other() {
-            self.closed(other);
+            self.closed(&inode, other);
         }
     }
 
-    fn closed(&self, other: &Other<T>) {
+    fn closed(&self, inode: &Inode<T>, other: &Other<T>) {
         let mut state = other.state.write();
         state.opens = state.opens.saturating_sub(1);
         state.lent &= state.opens > 0;
         // An object without a name is reached through its open file alone, until the last reference goes.
         if state.opens == 0 && state.place.is_some() {
             state.data = None;
+        }
+        let written = state.opens == 0 && std::mem::take(&mut state.written);
+        drop(state);
+        if written && self.watches() {
+            self.written(inode);
         }
     }
 
@@ -266,7 +276,12 @@ impl<T: Tree> Union<T> {
         let Some((dir, name)) = place else {
             return Err(Refusal::Gone.into());
         };
-        let file = Arc::new(dir.tree().open_file(&*dir.open()?, &name, access)?);
+        let file = match dir.tree().open_file(&*dir.open()?, &name, access) {
+            Err(Errno::NOENT) if self.moved_from(inode, &dir, &name) => {
+                return self.open_data(inode, other, access);
+            }
+            file => Arc::new(file?),
+        };
         let data = Data {
             file,
             writable: access == Access::ReadWrite,

@@ -295,12 +295,7 @@ impl<T: Tree> Union<T> {
         *told = now;
     }
 
-    fn name_changed(
-        &self,
-        inode: &Arc<Inode<T>>,
-        branch: BranchIndex,
-        name: &Name,
-    ) -> Result<()> {
+    fn name_changed(&self, inode: &Arc<Inode<T>>, branch: BranchIndex, name: &Name) -> Result<()> {
         let directory = inode.dir()?;
         let change = directory.change.lock();
         let member = {
@@ -329,6 +324,9 @@ impl<T: Tree> Union<T> {
             if index.agrees(branch, name, now.what, entry) {
                 drop(state);
                 drop(change);
+                if now.what == Some(Seen::Dir) && before.resolution != Resolution::Dir(branch) {
+                    self.compare_member(inode, &member, name, &before)?;
+                }
                 return self.compare_named(inode, name);
             }
             let had_dir = index.has_dir(name);
@@ -345,7 +343,8 @@ impl<T: Tree> Union<T> {
         if with_dirs && !alone {
             self.next_generation();
         }
-        self.merge_above(&before, &now);
+        let after = self.completed(inode, name, after)?;
+        self.merge_above(branch, &before, &now);
         self.file_left(inode, &member, name, &before)?;
         drop(change);
         if before != after || with_dirs {
@@ -393,13 +392,48 @@ impl<T: Tree> Union<T> {
         })
     }
 
+    /// Looks at what shows now if nobody knew what it was, because it was hidden.
+    fn completed(&self, inode: &Arc<Inode<T>>, name: &Name, shown: Shown) -> Result<Shown> {
+        let Some(branch) = shown.resolution.branch().filter(|_| shown.ino == 0) else {
+            return Ok(shown);
+        };
+        if let Some(attr) = self.attr_on(inode, branch, name)?
+            && let Some(index) = &mut inode.dir()?.state.write().index
+        {
+            index.put(branch, name, attr.kind, attr.ino);
+            return Ok(index.shown(name));
+        }
+        Ok(shown)
+    }
+
+    /// Tells when a directory that is merged below another one was replaced.
+    fn compare_member(
+        &self,
+        parent: &Arc<Inode<T>>,
+        member: &Arc<BranchDir<T>>,
+        name: &Name,
+        shown: &Shown,
+    ) -> Result<()> {
+        let Some(child) = self.dir_shown(shown) else {
+            return Ok(());
+        };
+        let merged = child.dir()?.state.read().member(member.index()).cloned();
+        if merged.is_some_and(|merged| !is_same(&merged, &member.child(name.clone()))) {
+            self.next_generation();
+            self.entry_differs(parent, name);
+            self.child_differs(shown)?;
+        }
+        Ok(())
+    }
+
     /// Keeps a directory the same when another one is put on top of it.
-    fn merge_above(&self, before: &Shown, now: &Look) {
+    fn merge_above(&self, branch: BranchIndex, before: &Shown, now: &Look) {
         let (Resolution::Dir(below), Some(attr)) = (before.resolution, &now.attr) else {
             return;
         };
         let known = self.inodes.known_as(self.key_on(below, before.ino));
         if attr.kind == Kind::Dir
+            && branch < below
             && let Some(known) = known
             && self.inodes.known(attr).is_none()
         {
@@ -441,7 +475,10 @@ impl<T: Tree> Union<T> {
             if state.removed {
                 return Ok(());
             }
-            let goes_on = state.last_branch() > branch;
+            let goes_on = state
+                .members
+                .last()
+                .is_some_and(|last| last.index() > branch);
             (state.member(branch).cloned(), goes_on)
         };
         let Some(member) = member else {
@@ -483,11 +520,9 @@ impl<T: Tree> Union<T> {
         }
         self.contents_differ(inode);
         let files = self.with_index(inode, |index| index.files())?;
-        for (name, branch) in files {
-            tracing::trace!(%name, branch = branch.0, "may have changed");
-            self.compare_named(inode, &name)?;
-        }
-        Ok(())
+        files
+            .iter()
+            .try_for_each(|name| self.compare_named(inode, name))
     }
 
     /// Tells when the file under a name is not as the front end was told.
@@ -534,17 +569,24 @@ impl<T: Tree> Union<T> {
     }
 
     fn child_differs(&self, shown: &Shown) -> Result<()> {
-        let Resolution::Dir(branch) = shown.resolution else {
+        let Some(child) = self.dir_shown(shown) else {
             return Ok(());
         };
-        match self.inodes.known_as(self.key_on(branch, shown.ino)) {
-            Some(child) if child.dir().is_ok() => {
-                self.contents_differ(&child);
-                self.recheck(&child)?;
-                self.with_index(&child, |_| ())
-            }
-            _ => Ok(()),
+        self.contents_differ(&child);
+        self.recheck(&child)?;
+        if child.dir()?.state.read().is_heard() {
+            // Somebody knows names in it: they are told what became of them.
+            self.with_index(&child, |_| ())?;
         }
+        Ok(())
+    }
+
+    fn dir_shown(&self, shown: &Shown) -> Option<Arc<Inode<T>>> {
+        let Resolution::Dir(branch) = shown.resolution else {
+            return None;
+        };
+        let known = self.inodes.known_as(self.key_on(branch, shown.ino));
+        known.filter(|inode| inode.dir().is_ok())
     }
 
     fn file_shown(&self, shown: &Shown) -> Option<Arc<Inode<T>>> {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use indexmap::IndexMap;
-use rules::lookup::{Resolution, Seen, Sighting, resolve};
+use rules::lookup::{Resolution, Seen, Sighting, dirs, resolve};
 use rules::{BranchIndex, Kind, Name, Time};
 use smallvec::SmallVec;
 
@@ -18,6 +18,10 @@ pub(crate) struct Index {
     names: IndexMap<Name, Slot>,
     /// When each member changed last, to notice changes behind the union's back.
     pub(crate) stamps: Vec<Stamp>,
+    /// The members that are watched instead, if all are.
+    heard: Option<Vec<BranchIndex>>,
+    /// Whether it is kept only for comparison with what is read next.
+    stale: bool,
     listing: Option<Arc<Listing>>,
 }
 
@@ -26,6 +30,19 @@ struct Slot {
     sightings: Sightings,
     kind: Option<Kind>,
     ino: u64,
+}
+
+/// What a name means, and the inode number of that on its branch, 0 where it is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shown {
+    pub(crate) resolution: Resolution,
+    pub(crate) ino: u64,
+}
+
+impl Shown {
+    pub(crate) fn is_absent(&self) -> bool {
+        self.resolution == Resolution::Absent
+    }
 }
 
 /// When a member of a directory changed last.
@@ -66,6 +83,120 @@ impl Index {
     pub(crate) fn is_empty(&self) -> bool {
         self.all()
             .all(|sightings| resolve(sightings) == Resolution::Absent)
+    }
+
+    /// Returns what a name means.
+    pub(crate) fn shown(&self, name: &Name) -> Shown {
+        let slot = self.names.get(name);
+        let resolution = slot.map_or(Resolution::Absent, |slot| resolve(&slot.sightings));
+        let ino = match resolution.branch() {
+            Some(_) => slot.map_or(0, |slot| slot.ino),
+            None => 0,
+        };
+        Shown { resolution, ino }
+    }
+
+    /// Returns whether a branch has a directory under a name.
+    pub(crate) fn has_dir(&self, name: &Name) -> bool {
+        let slot = self.names.get(name);
+        slot.is_some_and(|slot| slot.sightings.iter().any(|seen| seen.what == Seen::Dir))
+    }
+
+    /// Returns the names of what is no directory.
+    pub(crate) fn files(&self) -> Vec<Name> {
+        let visible = self
+            .names
+            .iter()
+            .filter(|(_, slot)| matches!(resolve(&slot.sightings), Resolution::File(_)));
+        visible.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Returns the names that mean something else in another index of the same directory.
+    pub(crate) fn differences(&self, new: &Self) -> Vec<Name> {
+        let merges = |index: &Self, name: &Name| -> SmallVec<[BranchIndex; 4]> {
+            let slot = index.names.get(name);
+            slot.map_or_else(SmallVec::new, |slot| dirs(&slot.sightings).collect())
+        };
+        let differs = |name: &&Name| {
+            let (old, now) = (self.shown(name), new.shown(name));
+            let same_ino = old.ino == now.ino || old.ino == 0 || now.ino == 0;
+            old.resolution != now.resolution || !same_ino || merges(self, name) != merges(new, name)
+        };
+        let gone = self
+            .names
+            .keys()
+            .filter(|name| !new.names.contains_key(*name));
+        let names = new.names.keys().chain(gone);
+        names.filter(differs).cloned().collect()
+    }
+
+    /// Returns whether a branch is known to have just this under a name: `entry` is the kind and the inode number.
+    pub(crate) fn agrees(
+        &self,
+        branch: BranchIndex,
+        name: &Name,
+        what: Option<Seen>,
+        entry: Option<(Kind, u64)>,
+    ) -> bool {
+        let Some(slot) = self.names.get(name) else {
+            return what.is_none();
+        };
+        let known = slot.sightings.iter().find(|seen| seen.branch == branch);
+        if known.map(|seen| seen.what) != what {
+            return false;
+        }
+        match (entry, slot.sightings.first()) {
+            (Some((_, ino)), Some(top)) if top.branch == branch => slot.ino == ino,
+            _ => true,
+        }
+    }
+
+    /// Notes what a branch has under a name now.
+    pub(crate) fn see(
+        &mut self,
+        branch: BranchIndex,
+        name: &Name,
+        what: Option<Seen>,
+        entry: Option<(Kind, u64)>,
+    ) {
+        match (what, entry) {
+            (None, _) => self.remove(branch, name),
+            (Some(_), Some((kind, ino))) => self.put(branch, name, kind, ino),
+            (Some(what), None) => {
+                let slot = self.names.entry(name.clone()).or_default();
+                set(&mut slot.sightings, branch, what);
+                self.listing = None;
+            }
+        }
+    }
+
+    /// Notes that these members are watched, and all of them.
+    pub(crate) fn hear_all(&mut self, members: Vec<BranchIndex>) {
+        self.heard = Some(members);
+    }
+
+    /// Notes that one more member is watched.
+    pub(crate) fn hear(&mut self, branch: BranchIndex) {
+        if let Some(heard) = &mut self.heard {
+            heard.push(branch);
+        }
+    }
+
+    /// Returns whether a member is watched; `None` when some are not, so that none is relied on.
+    pub(crate) fn hears(&self, branch: BranchIndex) -> Option<bool> {
+        self.heard.as_ref().map(|heard| heard.contains(&branch))
+    }
+
+    pub(crate) fn is_heard(&self) -> bool {
+        self.heard.is_some()
+    }
+
+    pub(crate) fn make_stale(&mut self) {
+        (self.stale, self.listing) = (true, None);
+    }
+
+    pub(crate) fn is_stale(&self) -> bool {
+        self.stale
     }
 
     /// Adds what a branch has while the branches are read topmost first.

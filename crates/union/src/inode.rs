@@ -18,6 +18,7 @@ use tree::Tree;
 
 use crate::api::InodeId;
 use crate::branch::BranchDir;
+use crate::direct::Told;
 use crate::error::{Refusal, Result};
 use crate::index::Index;
 
@@ -53,6 +54,8 @@ pub(crate) struct Inode<T: Tree> {
     successor: OnceLock<Arc<Inode<T>>>,
     first_key: Key,
     keys: Mutex<SmallVec<[Key; 1]>>,
+    /// Attributes as the front end knows them, while changes of the branches are watched for.
+    pub(crate) told: Mutex<Option<Told>>,
     body: Body<T>,
 }
 
@@ -77,6 +80,8 @@ pub(crate) struct DirectoryState<T: Tree> {
     pub(crate) removed: bool,
     /// Links that the members below the topmost add to the count, while nobody else changes them.
     pub(crate) links_below: Option<u32>,
+    /// The union's generation in which the members were right last.
+    pub(crate) checked: u64,
 }
 
 /// What makes an inode something else than a directory.
@@ -94,6 +99,8 @@ pub(crate) struct OtherState<T: Tree> {
     /// The open file, shared by all who have it open.
     pub(crate) data: Option<Data<T>>,
     pub(crate) opens: u32,
+    /// Whether somebody who has it open, or had it since nobody else did, may write.
+    pub(crate) written: bool,
     /// Whether it is reachable through the branch's store of pseudo-links, which counts as one link.
     pub(crate) pseudo_linked: bool,
     /// Whether the contents may have changed without the kernel's cache noticing.
@@ -126,6 +133,20 @@ impl<T: Tree> Clone for Data<T> {
 const DROPPED: u64 = u64::MAX;
 
 impl<T: Tree> DirectoryState<T> {
+    /// Lets the index be read again before it answers. What it said is kept for comparison where others rely on it.
+    pub(crate) fn forget_index(&mut self) {
+        self.links_below = None;
+        match &mut self.index {
+            Some(index) if index.is_heard() => index.make_stale(),
+            index => *index = None,
+        }
+    }
+
+    /// Returns whether every change of the names is heard of.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.index.as_ref().is_some_and(|index| index.is_heard())
+    }
+
     /// Returns the merged directory on a branch.
     pub(crate) fn member(&self, branch: BranchIndex) -> Option<&Arc<BranchDir<T>>> {
         self.members.iter().find(|member| member.index() == branch)
@@ -221,6 +242,8 @@ pub(crate) struct Table<T: Tree> {
     /// Filesystems in the order in which they were met.
     devices: RwLock<Vec<u64>>,
     next_id: AtomicU64,
+    /// Is told which directory is dropped.
+    dropped: OnceLock<Box<dyn Fn(InodeId) + Send + Sync>>,
 }
 
 const SHARDS: usize = 16;
@@ -235,6 +258,7 @@ impl<T: Tree> Table<T> {
             copies: RwLock::default(),
             devices: RwLock::default(),
             next_id: AtomicU64::new(InodeId::ROOT.0),
+            dropped: OnceLock::new(),
         }
     }
 
@@ -286,6 +310,18 @@ impl<T: Tree> Table<T> {
         keys.get(&key)
             .filter(|inode| inode.kind == attr.kind)
             .cloned()
+    }
+
+    /// Returns the inode of what has this key if it is known, without a reference.
+    pub(crate) fn known_as(&self, key: Key) -> Option<Arc<Inode<T>>> {
+        self.keys[shard(key.ino)].lock().get(&key).cloned()
+    }
+
+    /// Tells from now on which directories are dropped.
+    pub(crate) fn when_dropped(&self, tell: impl Fn(InodeId) + Send + Sync + 'static) {
+        if self.dropped.set(Box::new(tell)).is_err() {
+            tracing::warn!("a second listener is not told anything");
+        }
     }
 
     /// Makes an object on a branch another home of an inode, whose number it keeps from now on.
@@ -387,6 +423,9 @@ impl<T: Tree> Table<T> {
                 self.drop_key(inode, key);
             }
             self.ids[shard(inode.id.0)].write().remove(&inode.id.0);
+            if let (Kind::Dir, Some(tell)) = (inode.kind, self.dropped.get()) {
+                tell(inode.id);
+            }
         }
         dropped
     }
@@ -470,6 +509,7 @@ impl<T: Tree> Table<T> {
                     index: None,
                     removed: false,
                     links_below: None,
+                    checked: 0,
                 }),
             })),
             NewBody::Other {
@@ -483,6 +523,7 @@ impl<T: Tree> Table<T> {
                     place,
                     data: None,
                     opens: 0,
+                    written: false,
                     pseudo_linked,
                     pages_stale: false,
                     lent: false,
@@ -506,6 +547,7 @@ impl<T: Tree> Table<T> {
             successor: OnceLock::new(),
             first_key: key,
             keys: Mutex::new(SmallVec::from_elem(key, 1)),
+            told: Mutex::new(None),
             body,
         })
     }

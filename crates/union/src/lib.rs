@@ -5,10 +5,12 @@
 mod api;
 mod attr;
 mod branch;
+mod copy;
 mod copy_up;
 mod create;
 mod data;
 mod dialect;
+mod direct;
 mod error;
 mod index;
 mod inode;
@@ -23,7 +25,7 @@ mod settings;
 mod union;
 mod xattr;
 
-pub use api::{Caller, Entry, InodeId, Listed, Observer, OpenFlags, Opened};
+pub use api::{Caller, DirectChange, Entry, InodeId, Listed, Observer, OpenFlags, Opened, Watcher};
 pub use branch::Branch;
 pub use error::{Error, Refusal, Result};
 pub use listing::DirStream;

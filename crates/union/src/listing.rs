@@ -28,6 +28,10 @@ impl<T: Tree> Union<T> {
     /// Opens a directory for reading its names.
     pub fn open_dir(&self, id: InodeId) -> Result<Arc<DirStream<T>>> {
         let inode = self.directory(id)?;
+        if self.watches() {
+            // Before the front end decides whether it keeps what it reads.
+            self.with_index(&inode, |_| ())?;
+        }
         Ok(Arc::new(DirStream {
             inode,
             snapshot: Mutex::new(None),

@@ -1,10 +1,11 @@
 //! Finding names, and the attributes of what they name.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rules::lookup::{Resolution, Sighting, dirs, resolve};
 use rules::whiteout::{Purpose, Temporary};
-use rules::{Attr, BranchIndex, Name};
+use rules::{Attr, BranchIndex, Errno, Name};
 use tree::{Object, RenameHow, Tree};
 
 use crate::api::{Entry, InodeId};
@@ -63,7 +64,7 @@ impl<T: Tree> Union<T> {
                 }
             }
             // The branch no longer has what it had: read it again.
-            parent.dir()?.state.write().index = None;
+            parent.dir()?.state.write().forget_index();
         }
         Err(Refusal::NotFound.into())
     }
@@ -81,35 +82,61 @@ impl<T: Tree> Union<T> {
             return Ok(None);
         };
         let canonical = self.canonical(&attr);
-        let inode = self
-            .inodes
-            .intern(&canonical, || self.new_body(&canonical, branch, &dir, name));
+        let mut fresh = false;
+        let inode = self.inodes.intern(&canonical, || {
+            fresh = true;
+            self.new_body(&canonical, branch, &dir, name)
+        });
         let Ok(other) = inode.other() else {
             return Ok(None);
         };
+        if fresh && !self.still(parent, name, Resolution::File(branch)) {
+            // It was copied up, and the copy forgotten, since the branches were asked: a second inode of it
+            // would copy it up once more, over the first copy.
+            self.inodes.forget(&inode, 1);
+            return Ok(None);
+        }
         let (elsewhere, moved) = {
             let state = other.state.read();
             let elsewhere = state.branch != branch || state.pseudo_linked;
             let moved = match &state.place {
                 None => true,
                 // Somebody else may have renamed it.
-                Some((d, n)) => !self.trusts_branches() && !elsewhere && !(Arc::ptr_eq(d, &dir) && n == name),
+                Some((d, n)) => {
+                    !self.trusts_branches() && !elsewhere && !(Arc::ptr_eq(d, &dir) && n == name)
+                }
             };
             (elsewhere, moved)
         };
-        self.inodes.add_name(&inode, parent, name);
         if moved {
+            let change = parent.dir()?.change.lock();
+            let still = self.with_index_locked(parent, |index| {
+                resolve(&index.sightings(name.as_bytes())) == Resolution::File(branch)
+            });
+            if !still.is_ok_and(|still| still) {
+                // Its last name went just now.
+                drop(change);
+                self.inodes.forget(&inode, 1);
+                return Ok(None);
+            }
             let mut state = other.state.write();
             state.branch = branch;
             state.place = Some((dir, name.clone()));
             state.last = None;
         }
+        self.inodes.add_name(&inode, parent, name);
         if elsewhere || moved {
-            let attr = self.attr_of(&inode);
-            let attr = attr.inspect_err(|_| self.inodes.forget(&inode, 1))?;
-            return Ok(Some((inode, attr)));
+            return match self.attr_of(&inode) {
+                Ok(attr) => Ok(Some((inode, attr))),
+                Err(error) => {
+                    self.inodes.forget(&inode, 1);
+                    let gone = error == Errno::NOENT.into();
+                    if gone { Ok(None) } else { Err(error) }
+                }
+            };
         }
         attr.ino = inode.number;
+        self.tell(&inode, &attr);
         Ok(Some((inode, attr)))
     }
 
@@ -148,9 +175,10 @@ impl<T: Tree> Union<T> {
         let Some(attr) = top.tree().look(&*above.open()?, name)? else {
             return Ok(None);
         };
+        let generation = self.generation.load(Ordering::Acquire);
         let known = self.inodes.known(&attr);
         let members = match known {
-            Some(_) if self.trusts_branches() => Vec::new(),
+            Some(known) if self.knows_members(parent, &known, generation) => Vec::new(),
             _ => merged(&self.dialect, candidates)?,
         };
         let mut fresh = None;
@@ -161,12 +189,19 @@ impl<T: Tree> Union<T> {
         let Ok(directory) = inode.dir() else {
             return Ok(None);
         };
-        if fresh.is_some() && members.is_empty() {
-            // It was known a moment ago and is not any more: start over.
+        let still = || self.still(parent, name, resolve(sightings));
+        if fresh.is_some() && (members.is_empty() || !still()) {
+            // It was known a moment ago and is not any more, or was copied up since: start over.
             self.inodes.forget(&inode, 1);
             return Ok(None);
         }
-        if fresh.is_none() && !self.trusts_branches() {
+        if self.watches() {
+            if fresh.is_some() {
+                directory.state.write().checked = generation;
+            } else if !members.is_empty() {
+                self.reconcile(&inode, members, generation)?;
+            }
+        } else if fresh.is_none() && !self.trusts_branches() {
             let mut state = directory.state.write();
             let same = state
                 .members
@@ -184,8 +219,54 @@ impl<T: Tree> Union<T> {
         Ok(Some((inode, attr)))
     }
 
+    /// Returns whether what a known directory merges was checked since anything could have changed it.
+    fn knows_members(&self, parent: &Inode<T>, known: &Inode<T>, generation: u64) -> bool {
+        if !self.watches() {
+            return self.trusts_branches();
+        }
+        let checked = known.dir().is_ok_and(|directory| {
+            let state = directory.state.read();
+            state.checked == generation && !state.removed
+        });
+        checked && self.hears_of(parent)
+    }
+
+    /// Returns whether a name means what it meant.
+    fn still(&self, parent: &Arc<Inode<T>>, name: &Name, meant: Resolution) -> bool {
+        self.sightings(parent, name)
+            .is_ok_and(|now| resolve(&now) == meant)
+    }
+
+    /// Returns whether an object that was not at a place any more has moved from there. A rename that has moved it
+    /// on the branch and not noted that yet is waited for; the caller holds no `change`.
+    pub(crate) fn moved_from(
+        &self,
+        inode: &Inode<T>,
+        dir: &Arc<BranchDir<T>>,
+        name: &Name,
+    ) -> bool {
+        let names = inode.names.lock().clone();
+        for (parent, _) in &names {
+            if let Ok(directory) = parent.dir() {
+                drop(directory.change.lock());
+            }
+        }
+        let Ok(other) = inode.other() else {
+            return false;
+        };
+        let state = other.state.read();
+        !matches!(&state.place, Some((d, n)) if Arc::ptr_eq(d, dir) && n == name)
+    }
+
     /// Returns the attributes of an object as applications see them.
     pub(crate) fn attr_of(&self, inode: &Inode<T>) -> Result<Attr> {
+        let attr = self.attr_of_quietly(inode)?;
+        self.tell(inode, &attr);
+        Ok(attr)
+    }
+
+    /// As `attr_of`, for the union's own purposes: nobody is told.
+    pub(crate) fn attr_of_quietly(&self, inode: &Inode<T>) -> Result<Attr> {
         let Ok(other) = inode.other() else {
             let top = self.top_of(inode)?;
             let attr = top.tree().attr(Object::Dir(&*top.open()?))?;
@@ -202,7 +283,14 @@ impl<T: Tree> Union<T> {
             )
         };
         let mut attr = match (place, data, last) {
-            (Some((dir, name)), _, _) => dir.tree().attr(Object::Entry(&*dir.open()?, &name))?,
+            (Some((dir, name)), _, _) => {
+                match dir.tree().attr(Object::Entry(&*dir.open()?, &name)) {
+                    Err(Errno::NOENT) if self.moved_from(inode, &dir, &name) => {
+                        return self.attr_of_quietly(inode);
+                    }
+                    attr => attr?,
+                }
+            }
             (None, Some(data), _) => {
                 let mut attr = self.roots[0].tree().attr(Object::File(&*data.file))?;
                 // A lower file whose names are all hidden still has them on its branch.
@@ -242,8 +330,9 @@ impl<T: Tree> Union<T> {
                     let attr = member.tree().attr(Object::Dir(&*member.open()?))?;
                     links = links.saturating_add(attr.nlink.saturating_sub(2));
                 }
-                if self.trusts_branches() {
-                    directory.state.write().links_below = Some(links);
+                let mut state = directory.state.write();
+                if self.trusts_branches() || state.is_heard() {
+                    state.links_below = Some(links);
                 }
                 links
             }
@@ -278,6 +367,7 @@ impl<T: Tree> Union<T> {
         ask: impl Fn(&Index) -> R,
     ) -> Result<R> {
         let directory = inode.dir()?;
+        self.recheck(inode)?;
         if self.is_current(directory)? {
             let state = directory.state.read();
             check_there(&state)?;
@@ -301,8 +391,8 @@ impl<T: Tree> Union<T> {
         check_there(&directory.state.read())?;
         if !self.is_current(directory)? {
             let members = directory.state.read().members.clone();
-            let index = self.read_index(&members)?;
-            directory.state.write().index = Some(index);
+            let index = self.read_index(inode.id, &members)?;
+            self.renew(inode, index)?;
         }
         let state = directory.state.read();
         let index = state.index.as_ref().ok_or(Refusal::NotFound)?;
@@ -315,7 +405,8 @@ impl<T: Tree> Union<T> {
             let state = directory.state.read();
             match &state.index {
                 None => return Ok(false),
-                Some(_) if self.trusts_branches() => return Ok(true),
+                Some(index) if index.is_stale() => return Ok(false),
+                Some(index) if self.trusts_branches() || index.is_heard() => return Ok(true),
                 Some(index) => (state.members.clone(), index.stamps.clone()),
             }
         };
@@ -334,6 +425,9 @@ impl<T: Tree> Union<T> {
             return;
         }
         let Ok(directory) = inode.dir() else { return };
+        if directory.state.read().is_heard() {
+            return self.listen_to(inode, branch);
+        }
         let member = directory.state.read().member(branch).cloned();
         let stamp = member.and_then(|member| stamp_of(&member).ok());
         let mut state = directory.state.write();
@@ -353,10 +447,14 @@ impl<T: Tree> Union<T> {
         }
     }
 
-    fn read_index(&self, members: &[Arc<BranchDir<T>>]) -> Result<Index> {
+    fn read_index(&self, id: InodeId, members: &[Arc<BranchDir<T>>]) -> Result<Index> {
         let mut index = Index::default();
+        // Before anything is read, so that no change falls in between.
+        if let Some(heard) = self.listen(id, members)? {
+            index.hear_all(heard);
+        }
         for member in members {
-            if !self.trusts_branches() {
+            if !self.trusts_branches() && !index.is_heard() {
                 index.stamps.push(stamp_of(member)?);
             }
             let repaired = self.read_member(&mut index, member)?;

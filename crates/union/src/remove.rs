@@ -244,7 +244,10 @@ impl<T: Tree> Union<T> {
     }
 
     /// Finds another name of an object on its branch, among those that are known.
-    fn other_place(&self, inode: &Inode<T>) -> Result<Option<(Arc<BranchDir<T>>, Name)>> {
+    pub(crate) fn other_place(
+        &self,
+        inode: &Inode<T>,
+    ) -> Result<Option<(Arc<BranchDir<T>>, Name)>> {
         let (branch, pseudo_linked) = {
             let state = inode.other()?.state.read();
             (state.branch, state.pseudo_linked)

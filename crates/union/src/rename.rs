@@ -429,7 +429,7 @@ impl<T: Tree> Union<T> {
                 member.moved(to, destination.name);
             }
             state.links_below = None;
-            state.index = None;
+            state.forget_index();
         } else if let Ok(other) = inode.other() {
             let mut state = other.state.write();
             state.branch = to.index();

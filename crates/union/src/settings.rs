@@ -27,6 +27,9 @@ pub enum DirectChanges {
     None,
     /// Somebody may: directories are looked at again on each use.
     Noticed,
+    /// Somebody may, and a `Watcher` hears of it: what was read stays right until then. A directory that
+    /// cannot be watched is looked at again on each use.
+    Watched,
 }
 
 /// What the person who mounts chooses.

@@ -1,13 +1,14 @@
 //! The union: its branches, its inodes, and how both are opened and closed.
 
 use std::collections::HashSet;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 use rules::{BranchIndex, Kind, Name, StatFs};
 use tree::{Object, Tree};
 
-use crate::api::{InodeId, Observer};
+use crate::api::{InodeId, Observer, Watcher};
 use crate::branch::{Branch, BranchDir, HandleCache};
 use crate::dialect::Dialect;
 use crate::error::{Error, Refusal, Result};
@@ -27,6 +28,9 @@ pub struct Union<T: Tree> {
     /// Objects whose copies are not published yet, each with a reference.
     pub(crate) pending: Mutex<Vec<Arc<Inode<T>>>>,
     observer: OnceLock<Box<dyn Observer>>,
+    watcher: OnceLock<Arc<dyn Watcher<T>>>,
+    /// Counts direct changes that may concern what other directories merge.
+    pub(crate) generation: AtomicU64,
 }
 
 /// Why a union could not be made of its branches.
@@ -87,6 +91,8 @@ impl<T: Tree> Union<T> {
             in_progress: Mutex::default(),
             pending: Mutex::default(),
             observer: OnceLock::new(),
+            watcher: OnceLock::new(),
+            generation: AtomicU64::new(0),
         })
     }
 
@@ -104,6 +110,20 @@ impl<T: Tree> Union<T> {
 
     pub(crate) fn observer(&self) -> Option<&dyn Observer> {
         self.observer.get().map(|observer| &**observer)
+    }
+
+    /// Lets directories be watched from now on, for [`DirectChanges::Watched`]. Only the first watcher is asked.
+    pub fn set_watcher(&self, watcher: Arc<dyn Watcher<T>>) {
+        let ending = Arc::clone(&watcher);
+        if self.watcher.set(watcher).is_err() {
+            tracing::warn!("a second watcher is not asked anything");
+            return;
+        }
+        self.inodes.when_dropped(move |id| ending.unwatch(id));
+    }
+
+    pub(crate) fn watcher(&self) -> Option<&dyn Watcher<T>> {
+        self.watcher.get().map(|watcher| &**watcher)
     }
 
     /// Returns whether every branch is read-only, so that nothing can ever change through the union.
@@ -175,6 +195,11 @@ impl<T: Tree> Union<T> {
     /// Returns whether what was read from a branch stays right until the union changes it.
     pub(crate) fn trusts_branches(&self) -> bool {
         self.settings.direct_changes == DirectChanges::None
+    }
+
+    /// Returns whether changes of the branches are heard of, where they can be.
+    pub(crate) fn watches(&self) -> bool {
+        self.settings.direct_changes == DirectChanges::Watched
     }
 
     /// Returns an inode that the front end holds, or what took its place.

@@ -80,7 +80,12 @@ impl<T: Tree> Union<T> {
             (state.place.clone(), state.data.clone())
         };
         match (place, data) {
-            (Some((dir, name)), _) => Ok(call(dir.tree(), Object::Entry(&*dir.open()?, &name))?),
+            (Some((dir, name)), _) => match call(dir.tree(), Object::Entry(&*dir.open()?, &name)) {
+                Err(Errno::NOENT) if self.moved_from(inode, &dir, &name) => {
+                    self.on_object(inode, call)
+                }
+                done => Ok(done?),
+            },
             (None, Some(data)) => Ok(call(self.roots[0].tree(), Object::File(&*data.file))?),
             (None, None) => Err(Refusal::Gone.into()),
         }

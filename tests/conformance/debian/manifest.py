@@ -1,25 +1,29 @@
 #!/usr/bin/env python3
 """manifest.py DIR   one line for each object below DIR, sorted: type and mode, owner, size, link target, hash
-of the content, time, extended attributes. For comparing a tree before and after; inode numbers are left out,
-and link counts and times of directories."""
+of the content, time, hard links, extended attributes. For comparing a tree before and after; inode numbers are
+left out, and link counts of directories."""
 import hashlib
 import os
 import stat
 import sys
 
 root = os.fsencode(sys.argv[1])
+first_names = {}
 
 
 def describe(path):
     status = os.lstat(path)
     kind = stat.S_IFMT(status.st_mode)
-    words = [oct(status.st_mode), str(status.st_uid), str(status.st_gid)]
+    words = [oct(status.st_mode), str(status.st_uid), str(status.st_gid), str(status.st_mtime_ns)]
+    if kind != stat.S_IFDIR and status.st_nlink > 1:
+        first = first_names.setdefault((status.st_dev, status.st_ino), path)
+        words += [f"links={status.st_nlink}", f"same={shown(first)}"]
     if kind == stat.S_IFREG:
         content = hashlib.sha256()
         with open(path, "rb") as f:
             while block := f.read(1 << 20):
                 content.update(block)
-        words += [str(status.st_size), f"links={status.st_nlink}", str(status.st_mtime_ns), content.hexdigest()]
+        words += [str(status.st_size), content.hexdigest()]
     elif kind == stat.S_IFLNK:
         words += [os.fsdecode(os.readlink(path))]
     elif kind in (stat.S_IFCHR, stat.S_IFBLK):

@@ -79,11 +79,10 @@ impl Request {
 
     /// Returns what the mount table shows as the source.
     pub(crate) fn source_name(&self, parsed: &MountOptions) -> OsString {
-        let given = parsed
-            .generic
-            .source
-            .clone()
-            .or_else(|| self.source.clone());
+        // A list of branches is no name; it may be longer than the mount table shows.
+        let operand = self.source.clone();
+        let operand = operand.filter(|source| !looks_like_branches(source));
+        let given = parsed.generic.source.clone().or(operand);
         given
             .filter(|source| !source.is_empty())
             .unwrap_or_else(|| self.subtype.clone().into())

@@ -20,7 +20,7 @@ use super::branches;
 use super::plan::Plan;
 use crate::counters;
 use crate::failure::{Exit, Failure};
-use crate::run_state::{self, RunState};
+use crate::run_state::{self, Recorded, RunState};
 
 /// How far the kernel reads ahead, in KiB.
 const READ_AHEAD: u32 = 1024;
@@ -31,7 +31,7 @@ pub(crate) struct Ready {
     union: Arc<Union<HostTree>>,
     mounted: Mounted,
     signals: Signals,
-    state: RunState,
+    recorded: Option<Recorded>,
     /// Others reach the branches through these, also where the mount hides them.
     roots: Vec<HostDir>,
 }
@@ -68,10 +68,11 @@ impl Ready {
                 tracing::debug!(%errno, "cannot set how far the kernel reads ahead");
             }
         }
+        let state = state.mounted_as(mounted.device);
         Ok(Self {
             server,
             union,
-            state: state.mounted_as(mounted.device),
+            recorded: run_state::record(&state),
             mounted,
             signals,
             roots,
@@ -85,10 +86,9 @@ impl Ready {
             union,
             mounted,
             signals,
-            state,
+            recorded,
             roots,
         } = self;
-        let recorded = run_state::record(&state);
         if let Some(recorded) = &recorded {
             counters::offer(&recorded.socket(), server.counters(), Arc::clone(&union));
         }
@@ -184,8 +184,11 @@ impl Mounted {
         match attach::detach(&place, UnmountHow::Plain) {
             Ok(()) => {}
             Err(DetachError::Busy) => {
-                let users = crate::render::busy::line(&place);
-                tracing::warn!("still in use, gone when its users are: {users}");
+                // Finding the users takes a while: only for a log that somebody reads.
+                if tracing::enabled!(tracing::Level::WARN) {
+                    let users = crate::render::busy::line(&place);
+                    tracing::warn!("still in use, gone when its users are: {users}");
+                }
                 self.leave_lazily();
             }
             Err(DetachError::Failed(failure)) => {

@@ -150,11 +150,11 @@ impl Bench {
         digits.parse().unwrap()
     }
 
-    /// Gives branches and mount point to a user.
+    /// Gives branches and mount point to a user, with all that is in them.
     pub(crate) fn give_to(&self, user: u32) {
-        for name in ["b0", "b1", "b2", "m"] {
-            std::os::unix::fs::chown(self.path(name), Some(user), Some(user)).unwrap();
-        }
+        let owner = format!("{user}:{user}");
+        self.run("chown", &["-R", &owner, "b0", "b1", "b2", "m"])
+            .silently();
     }
 }
 

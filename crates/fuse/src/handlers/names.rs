@@ -1,6 +1,7 @@
 //! Finding, making, moving and removing names.
 
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use rules::Errno;
 use tree::{Node, RenameHow, Tree};
@@ -25,7 +26,7 @@ where
     ) -> Outcome {
         match self.union.lookup(parent, name)? {
             Some(entry) => self.found(&entry, payload),
-            None => self.not_found(payload),
+            None => self.not_found(parent, payload),
         }
     }
 
@@ -128,8 +129,12 @@ where
 
     /// Replies that there is no such name: as an entry without an object it is remembered, as an
     /// error it is not.
-    fn not_found(&self, payload: &mut Payload<'_>) -> Outcome {
-        let timeout = self.cache.negative_timeout;
+    fn not_found(&self, parent: InodeId, payload: &mut Payload<'_>) -> Outcome {
+        let timeout = if self.union.hears(parent) {
+            self.cache.negative_timeout
+        } else {
+            Duration::ZERO
+        };
         if timeout.is_zero() {
             return Err(Refusal::NotFound.into());
         }

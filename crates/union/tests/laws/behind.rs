@@ -28,7 +28,10 @@ proptest! {
 
 /// Tries changes on branches, alternating with changes through the union.
 fn try_behind(plan: Plan, steps: &[(u8, Op, bool)]) -> Result<(), String> {
-    let plan = Plan { changes: DirectChanges::Noticed, eager: false, ..plan };
+    let plan = plan.with(|settings| {
+        settings.direct_changes = DirectChanges::Noticed;
+        settings.copy_up_on_open = false;
+    });
     let stack = plan.build();
     let mut client = Client::new(stack.mount());
     for (at, (branch, op, through)) in steps.iter().enumerate() {

@@ -45,10 +45,7 @@ fn a_reader_from_before_the_copy_up_sees_what_is_written_after_it() {
 
 #[test]
 fn in_the_manner_of_overlayfs_a_reader_keeps_the_original() {
-    let stack = stack(|plan| Plan {
-        eager: true,
-        ..plan.overlay()
-    });
+    let stack = stack(|plan| plan.overlay());
     let mut client = Client::new(stack.mount());
     let reader = client.find("d/f").unwrap().id;
     client.union.open(reader, OpenFlags::default()).unwrap();

@@ -129,7 +129,7 @@ impl Merge<'_> {
     }
 
     fn overlay(&self) -> bool {
-        self.stack.plan.dialect != DialectKind::Aufs
+        self.stack.plan.settings.dialect != DialectKind::Aufs
     }
 
     fn writable(&self, branch: usize) -> bool {

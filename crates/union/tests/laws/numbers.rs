@@ -57,10 +57,9 @@ fn a_directory_keeps_its_number_when_it_is_copied_up() {
 fn names_of_one_file_share_its_number_before_and_after_a_copy_up() {
     for plan in plans() {
         for early_links in [true, false] {
-            let plan = Plan {
-                early_links,
-                ..plan.clone()
-            };
+            let plan = plan
+                .clone()
+                .with(|settings| settings.link_names_early = early_links);
             let stack = plan.build();
             let mut client = Client::new(stack.mount());
             let number = client.find("g").unwrap().attr.ino;

@@ -108,10 +108,7 @@ fn a_directory_stays_known_while_a_file_of_it_is_open() {
 fn a_link_made_above_a_lower_file_can_be_renamed() {
     for early_links in [true, false] {
         let plan = Plan::aufs(&[(Rw, "a/"), (Wh, "c/c \"lower\"")]);
-        let plan = Plan {
-            early_links,
-            ..plan
-        };
+        let plan = plan.with(|settings| settings.link_names_early = early_links);
         let steps = [
             Step::Do(Op::Link(path("c/c"), path("a/a"))),
             Step::Do(Op::Rename(path("a/a"), path("b"), Replace)),

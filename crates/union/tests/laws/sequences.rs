@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use rules::{Changes, Errno};
+use rules::{Changes, Creation, Errno};
 use testkit::MemoryTree;
-use tree::{Access, Object, Tree};
-use union::{InodeId, OpenFlags};
+use tree::{Access, Node, Object, Tree};
+use union::{Caller, InodeId, OpenFlags};
 
-use crate::client::{Client, WRITE, errno};
+use crate::client::{CALLER, Client, WRITE, errno};
 use crate::operation::{Op, any_op, any_path};
 use crate::outcomes::{clean, may_say_no, same};
 use crate::plain::{self, parent_of};
@@ -28,6 +28,10 @@ pub(crate) enum Step {
     /// Does something with the n-th open file.
     With(usize, Deed),
     Release(usize),
+    /// Enters a directory and stays in it.
+    Enter(String),
+    /// Makes a file or a directory in the n-th entered directory, which may have moved or be gone.
+    MakeIn(usize, String, bool),
     /// Gives all references back that no open file needs.
     Forget,
     /// Closes everything and mounts the branches again.
@@ -55,6 +59,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         4 => (any_path(), any::<bool>()).prop_map(|(path, write)| Step::Open(path, write)),
         6 => (0..4usize, deed).prop_map(|(n, deed)| Step::With(n, deed)),
         2 => (0..4usize).prop_map(Step::Release),
+        2 => any_path().prop_map(Step::Enter),
+        3 => (0..3usize, "[a-c]", any::<bool>()).prop_map(|(n, name, dir)| Step::MakeIn(n, name, dir)),
         2 => Just(Step::Forget),
         1 => Just(Step::Remount),
     ]
@@ -69,7 +75,7 @@ proptest! {
         steps in vec(any_step(), 1..50),
     ) {
         // Where readers keep the original, a plain directory says something else.
-        let plan = Plan { eager: false, ..plan };
+        let plan = plan.with(|settings| settings.copy_up_on_open = false);
         if let Err(broken) = try_sequence(&plan, &steps) {
             return Err(TestCaseError::fail(format!("{broken}\non {plan:?}after {steps:?}")));
         }
@@ -89,6 +95,7 @@ struct Walk {
     client: Client,
     model: MemoryTree,
     open: Vec<Opened>,
+    entered: Vec<(InodeId, <MemoryTree as Tree>::Dir)>,
     /// Numbers in the union by inode number of the plain directory.
     numbers: BTreeMap<u64, u64>,
 }
@@ -104,6 +111,7 @@ pub(crate) fn try_sequence(plan: &Plan, steps: &[Step]) -> Result<(), String> {
         client,
         model,
         open: Vec::new(),
+        entered: Vec::new(),
         numbers: BTreeMap::new(),
     };
     for (at, step) in steps.iter().enumerate() {
@@ -141,6 +149,16 @@ impl Walk {
                 }
                 Ok(())
             }
+            Step::Enter(path) => {
+                let plain = parent_of(&self.model, path)
+                    .and_then(|(dir, name)| self.model.open_dir(&dir, &name));
+                if let (Ok(entry), Ok(plain)) = (self.client.find(path), plain) {
+                    self.client.keep(entry.id);
+                    self.entered.push((entry.id, plain));
+                }
+                Ok(())
+            }
+            Step::MakeIn(n, name, dir) => self.make_in(*n, name, *dir),
             Step::Forget => {
                 self.client.forget_all();
                 Ok(())
@@ -197,6 +215,43 @@ impl Walk {
         }
     }
 
+    fn make_in(&mut self, n: usize, name: &str, is_dir: bool) -> Result<(), String> {
+        let Some((id, plain)) = self.entered.get(n) else {
+            return Ok(());
+        };
+        let how = Creation {
+            perm: 0o755,
+            umask: 0,
+            owner: Some(CALLER.owner),
+        };
+        let caller = Caller { umask: 0, ..CALLER };
+        let union = &self.client.union;
+        let done = if is_dir {
+            union.make_dir(&caller, *id, name.as_bytes(), 0o755)
+        } else {
+            union.make_node(&caller, *id, name.as_bytes(), Node::File, 0o755)
+        };
+        if let Err(error) = &done
+            && error.errno() == Errno::ROFS
+            && self.plan.may_be_read_only()
+        {
+            return Ok(());
+        }
+        let name = plain::name(name);
+        let should = if is_dir {
+            self.model.make_dir(plain, &name, &how)
+        } else {
+            self.model.make_node(plain, &name, Node::File, &how)
+        };
+        let done = done.map(|entry| union.forget(entry.id, 1));
+        if errno(&done) == should {
+            return Ok(());
+        }
+        Err(format!(
+            "the union says {done:?}, a plain directory {should:?}"
+        ))
+    }
+
     fn with(&mut self, n: usize, deed: &Deed) -> Result<(), String> {
         let Some(Opened {
             id,
@@ -250,7 +305,7 @@ impl Walk {
             return Err(format!("{held} inodes are held after all were forgotten"));
         }
         self.client.union.close();
-        if self.plan.early_links && self.stack.has_pseudo_links() {
+        if self.plan.settings.link_names_early && self.stack.has_pseudo_links() {
             return Err("pseudo-links are left after closing".to_owned());
         }
         self.client = Client::new(self.stack.mount());
@@ -266,6 +321,9 @@ impl Walk {
         for opened in self.open.drain(..) {
             self.client.union.release(opened.id);
             self.client.union.forget(opened.id, 1);
+        }
+        for (id, _) in self.entered.drain(..) {
+            self.client.union.forget(id, 1);
         }
     }
 

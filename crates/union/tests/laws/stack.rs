@@ -6,6 +6,7 @@ use std::fmt;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use rules::Powers;
+use rules::placement::CopyUpPolicy;
 use testkit::{Faults, Faulty, MemoryDisk, MemoryTree, draw, plant};
 use union::{Branch, DialectKind, DirectChanges, OverlayMarks, Settings, Union};
 
@@ -25,14 +26,9 @@ pub(crate) enum Mode {
 /// A stack as it is before anything happens.
 #[derive(Clone)]
 pub(crate) struct Plan {
-    pub(crate) dialect: DialectKind,
-    pub(crate) changes: DirectChanges,
+    pub(crate) settings: Settings,
     /// All branches are directories of one disk; otherwise each has its own.
     pub(crate) one_disk: bool,
-    /// Names of a copied-up lower file get their links early; otherwise when they are used, as in AUFS.
-    pub(crate) early_links: bool,
-    /// Opening for writing copies up at once, and readers keep the original, as in overlayfs.
-    pub(crate) eager: bool,
     /// Topmost first, in tree notation.
     pub(crate) branches: Vec<(Mode, String)>,
 }
@@ -53,30 +49,31 @@ impl Plan {
         let branches = branches
             .iter()
             .map(|(mode, text)| (*mode, (*text).to_owned()));
-        Self {
-            dialect: DialectKind::Aufs,
-            changes: DirectChanges::None,
+        let plan = Self {
+            settings: Settings::new(DialectKind::Aufs),
             one_disk: false,
-            early_links: true,
-            eager: false,
             branches: branches.collect(),
-        }
+        };
+        plan.with(|settings| settings.direct_changes = DirectChanges::None)
+    }
+
+    /// Returns the same stack with other settings.
+    pub(crate) fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(&mut self.settings);
+        self
     }
 
     /// Returns the same stack in overlay's format.
     pub(crate) fn overlay(self) -> Self {
         Self {
-            dialect: DialectKind::Overlay(OverlayMarks::Trusted),
+            settings: Settings::new(DialectKind::Overlay(OverlayMarks::Trusted)),
             ..self
         }
     }
 
     /// Returns the same stack, looked at again on each use.
     pub(crate) fn noticed(self) -> Self {
-        Self {
-            changes: DirectChanges::Noticed,
-            ..self
-        }
+        self.with(|settings| settings.direct_changes = DirectChanges::Noticed)
     }
 
     /// Returns the same stack with all branches on one disk.
@@ -125,7 +122,14 @@ impl fmt::Debug for Plan {
         } else {
             "own disks"
         };
-        writeln!(f, "{:?}, changes {:?}, {disks}", self.dialect, self.changes)?;
+        let settings = format!("{:?}", self.settings);
+        let usual = format!("{:?}", Settings::new(self.settings.dialect));
+        let usual: Vec<_> = usual.split([',', '{', '}']).collect();
+        let parts = settings
+            .split([',', '{', '}'])
+            .filter(|part| !usual.contains(part));
+        let unusual: Vec<_> = parts.map(str::trim).collect();
+        writeln!(f, "{:?}, {disks}, {unusual:?}", self.settings.dialect)?;
         for (mode, text) in &self.branches {
             writeln!(f, "--- {mode:?}\n{}", text.trim_end())?;
         }
@@ -149,15 +153,7 @@ impl Stack {
                 Mode::Wh => Powers::LAYER,
             },
         });
-        Union::new(
-            branches.collect(),
-            Settings {
-                direct_changes: self.plan.changes,
-                link_names_early: self.plan.early_links,
-                copy_up_on_open: self.plan.eager,
-                ..Settings::new(self.plan.dialect)
-            },
-        )
+        Union::new(branches.collect(), self.plan.settings.clone())
     }
 
     /// Returns which read-only branch is not what it was.
@@ -274,9 +270,19 @@ pub(crate) fn any_plan() -> impl Strategy<Value = Plan> {
     ];
     let changes = prop_oneof![Just(DirectChanges::None), Just(DirectChanges::Noticed)];
     let items = vec((any::<u8>(), any_path(), any_item(), any::<u8>()), 0..16);
-    let bits = (any::<bool>(), any::<bool>(), any::<bool>());
-    (dialect, changes, bits, any_modes(), items).prop_map(
-        |(dialect, changes, (one_disk, early_links, eager), modes, items)| {
+    let policy = prop_oneof![
+        4 => Just(CopyUpPolicy::TopDownParent),
+        1 => Just(CopyUpPolicy::BottomUpParent),
+        1 => Just(CopyUpPolicy::BottomUp),
+    ];
+    let bits = (
+        any::<bool>(),
+        any::<bool>(),
+        any::<bool>(),
+        proptest::bool::weighted(0.2),
+    );
+    (dialect, changes, policy, bits, any_modes(), items).prop_map(
+        |(dialect, changes, policy, (one_disk, early_links, eager, opaque), modes, items)| {
             let mut branches = vec![Sketch::default(); modes.len()];
             let overlay = dialect != DialectKind::Aufs;
             for (branch, path, item, variant) in items {
@@ -288,14 +294,18 @@ pub(crate) fn any_plan() -> impl Strategy<Value = Plan> {
                 branches[index].add(index, &path, &item, variant, overlay);
             }
             let texts = branches.into_iter().map(|branch| branch.text);
-            Plan {
-                dialect,
-                changes,
+            let plan = Plan {
+                settings: Settings::new(dialect),
                 one_disk,
-                early_links,
-                eager: eager && overlay,
                 branches: modes.into_iter().zip(texts).collect(),
-            }
+            };
+            plan.with(|settings| {
+                settings.direct_changes = changes;
+                settings.copy_up = policy;
+                settings.link_names_early = early_links;
+                settings.copy_up_on_open = eager && overlay;
+                settings.always_opaque = opaque;
+            })
         },
     )
 }

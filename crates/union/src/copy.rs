@@ -1,0 +1,248 @@
+//! Building copies under temporary names.
+//!
+//! What is built goes away again unless it is renamed into place; what a crash leaves is removed when its
+//! directory is read next.
+
+use std::sync::Arc;
+
+use rules::whiteout::Purpose;
+use rules::{Attr, BranchIndex, Changes, Creation, Errno, Identity, Kind, Name, SetTime};
+use tree::{Access, Node, Object, SyncHow, Tree, XattrHow};
+
+use crate::branch::BranchDir;
+use crate::dialect::overlay;
+use crate::error::{Refusal, Result};
+use crate::inode::{Data, Inode, Other};
+use crate::union::Union;
+
+/// How a copy differs from its original from the start.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Copied {
+    /// Changes that the copy carries when it appears; a size among them spares copying what is cut off.
+    pub(crate) changes: Changes,
+    /// The copy is made durable when it is published, later.
+    pub(crate) publish_later: bool,
+}
+
+impl<T: Tree> Union<T> {
+    pub(crate) fn build_copy(
+        &self,
+        target: &Arc<BranchDir<T>>,
+        name: &Name,
+        from: &Arc<BranchDir<T>>,
+        from_name: &Name,
+        original: &Attr,
+        copied: Copied,
+    ) -> Result<Build<'_, T>> {
+        let source_dir = from.open()?;
+        let handle = target.open()?;
+        let tree = target.tree();
+        let mut build = self.begin(target, name);
+        let temporary = build.temporary.clone();
+        let private = Creation {
+            perm: 0o600,
+            umask: 0,
+            owner: None,
+        };
+        match original.kind {
+            Kind::File => {
+                let file = tree.create_file(&handle, &temporary, &private)?;
+                build.made = true;
+                let length = copied
+                    .changes
+                    .size
+                    .map_or(original.size, |size| size.min(original.size));
+                if length > 0 {
+                    let source =
+                        from.tree()
+                            .open_file(&source_dir, from_name, Access::ReadQuietly)?;
+                    tree.copy_data(&source, &file, length)?;
+                }
+                build.data = Some(file);
+            }
+            Kind::Symlink => {
+                let link = from.tree().read_link(&source_dir, from_name)?;
+                tree.make_symlink(&handle, &temporary, &link, &private)?;
+            }
+            kind => {
+                let node = match kind {
+                    Kind::CharDevice => Node::CharDevice(original.rdev),
+                    Kind::BlockDevice => Node::BlockDevice(original.rdev),
+                    Kind::Fifo => Node::Fifo,
+                    _ => Node::Socket,
+                };
+                tree.make_node(&handle, &temporary, node, &private)?;
+            }
+        }
+        build.made = true;
+        let (source, copy) = (
+            Object::Entry(&*source_dir, from_name),
+            Object::Entry(&*handle, &temporary),
+        );
+        self.copy_attributes(from.tree(), source, original, tree, copy)?;
+        if !copied.changes.is_empty() {
+            tree.set_attr(copy, &copied.changes)?;
+        }
+        if let Some(file) = &build.data
+            && self.settings.durable
+            && !copied.publish_later
+        {
+            // A rename may reach the disk before the data does: a torn file would hide the whole one.
+            tree.sync_file(file, SyncHow::All)?;
+        }
+        Ok(build)
+    }
+
+    /// Copies an open object whose last name is gone, so that it can change.
+    pub(crate) fn copy_nameless(
+        &self,
+        inode: &Arc<Inode<T>>,
+        other: &Other<T>,
+        copied: Copied,
+    ) -> Result<()> {
+        let data = self.open_data(inode, other, Access::ReadQuietly)?;
+        let source = Object::File(&*data.file);
+        let tree = self.roots[0].tree();
+        let original = tree.attr(source)?;
+        let branch = other.state.read().branch;
+        let above = (0..=branch.0)
+            .rev()
+            .map(BranchIndex)
+            .find(|b| self.writable(*b));
+        let root = self.root_of(above.ok_or(Refusal::ReadOnly)?);
+        let file = self.nameless_file(root)?;
+        let length = copied
+            .changes
+            .size
+            .map_or(original.size, |size| size.min(original.size));
+        root.tree().copy_data(&data.file, &file, length)?;
+        self.copy_attributes(tree, source, &original, root.tree(), Object::File(&file))?;
+        root.tree().set_attr(Object::File(&file), &copied.changes)?;
+        let mut state = other.state.write();
+        state.branch = root.index();
+        state.place = None;
+        state.data = Some(Data {
+            file: Arc::new(file),
+            writable: true,
+        });
+        if let Some(last) = &mut state.last {
+            last.nlink = 0;
+        }
+        drop(state);
+        tracing::debug!(inode = inode.id.0, "copied an open file without a name");
+        Ok(())
+    }
+
+    /// Makes a file that has no name, or none for long where the filesystem knows no such files.
+    fn nameless_file(&self, root: &Arc<BranchDir<T>>) -> Result<T::File> {
+        let (handle, tree, private) = (root.open()?, root.tree(), Creation::exact(0o600));
+        match tree.unnamed_file(&handle, &private) {
+            Err(Errno::OPNOTSUPP | Errno::ISDIR) => {}
+            made => return Ok(made?),
+        }
+        let orphan = Name::new(b"orphan").map_err(|_| Refusal::Invalid)?;
+        let mut build = self.begin(root, &orphan);
+        let file = tree.create_file(&handle, &build.temporary, &private)?;
+        build.made = true;
+        Ok(file)
+    }
+
+    /// Copies owner, extended attributes, permissions and times.
+    pub(crate) fn copy_attributes(
+        &self,
+        from_tree: &T,
+        from: Object<'_, T>,
+        original: &Attr,
+        to_tree: &T,
+        to: Object<'_, T>,
+    ) -> Result<()> {
+        let copy = to_tree.attr(to)?;
+        let owner = Identity {
+            uid: original.uid,
+            gid: original.gid,
+        };
+        if (Identity {
+            uid: copy.uid,
+            gid: copy.gid,
+        }) != owner
+        {
+            let changes = Changes {
+                uid: Some(owner.uid),
+                gid: Some(owner.gid),
+                ..Changes::default()
+            };
+            to_tree.set_attr(to, &changes)?;
+        }
+        let inherited = to_tree.xattr_names(to)?;
+        let names = from_tree.xattr_names(from)?;
+        for name in inherited.iter().filter(|name| !names.contains(name)) {
+            // A default ACL of the directory that the original does not have.
+            match to_tree.remove_xattr(to, name) {
+                Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        for name in names.iter().filter(|name| !overlay::is_private(name)) {
+            let value = match from_tree.xattr(from, name) {
+                Err(Errno::NODATA) => continue,
+                value => value?,
+            };
+            to_tree.set_xattr(to, name, &value, XattrHow::Set)?;
+        }
+        let symlink = original.kind == Kind::Symlink;
+        let times = Changes {
+            perm: (!symlink).then_some(original.perm),
+            atime: Some(SetTime::To(original.atime)),
+            mtime: Some(SetTime::To(original.mtime)),
+            ..Changes::default()
+        };
+        Ok(to_tree.set_attr(to, &times)?)
+    }
+
+    /// Reserves a temporary name in a directory of a branch.
+    pub(crate) fn begin<'a>(&'a self, dir: &Arc<BranchDir<T>>, of: &Name) -> Build<'a, T> {
+        let temporary = self.dialect.temporary(of, Purpose::Building);
+        self.in_progress.lock().insert(temporary.clone());
+        Build {
+            union: self,
+            dir: Arc::clone(dir),
+            temporary,
+            made: false,
+            kept: false,
+            data: None,
+        }
+    }
+}
+
+/// Something under a temporary name, which goes away again unless it was renamed into place.
+pub(crate) struct Build<'a, T: Tree> {
+    union: &'a Union<T>,
+    dir: Arc<BranchDir<T>>,
+    pub(crate) temporary: Name,
+    /// Whether there may be something to take away.
+    pub(crate) made: bool,
+    kept: bool,
+    pub(crate) data: Option<T::File>,
+}
+
+impl<T: Tree> Build<'_, T> {
+    /// Leaves it under its temporary name, which stays reserved.
+    pub(crate) fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl<T: Tree> Drop for Build<'_, T> {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        if self.made
+            && let Err(error) = self.union.scrap(&self.dir, &self.temporary)
+        {
+            let name = &self.temporary;
+            tracing::debug!(%name, %error, "a temporary name stays until the next mount");
+        }
+        self.union.in_progress.lock().remove(&self.temporary);
+    }
+}
