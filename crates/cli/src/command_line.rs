@@ -37,7 +37,7 @@ pub(crate) enum Verb {
 /// The command returns when the mount can be used. Exit codes are mount(8)'s: 1 wrong use or
 /// missing permission, 2 system error, 32 the mount failed.
 #[derive(Debug, Args)]
-#[command(allow_missing_positional = true)]
+#[command(allow_missing_positional = true, after_long_help = MOUNT_OPTIONS)]
 pub(crate) struct Mount {
     /// Stay in the foreground; PLYWOOD_LOG says what to log, such as "info"
     #[arg(short, long)]
@@ -54,6 +54,23 @@ pub(crate) struct Mount {
     /// Directory to mount on
     pub(crate) dir: PathBuf,
 }
+
+const MOUNT_OPTIONS: &str = "\
+Branches: br=PATH[=MODE][:PATH[=MODE]]..., dirs=, add:INDEX:PATH, append:PATH, prepend:PATH, or
+lowerdir=A:B, upperdir=, workdir=. A MODE is rw, ro, ro+wh (its whiteouts count), rr or
+rw+nolwh (whiteouts are no hard links).
+
+Behaviour: udba=none (nobody else changes the branches: all is remembered), reval (changes
+show after a second, or after entry_timeout=, attr_timeout=, negative_timeout=), notify (the
+branches are watched: all is remembered until it changes); cpup=tdp|bup|bu; diropq=w|a; noplink; noacl; sum; volatile
+(nothing is synced); compat=aufs|overlay (whose defaults hold); uidmapping=, gidmapping=,
+squash_to_root, squash_to_uid=, squash_to_gid=.
+
+Mount: ro, nosuid, nodev, noexec, noatime, fsname=, subtype=, allow_other (always for root), and
+whatever else fstab may hold.
+
+Not supported yet, and refused: create= other than tdp, dirren, shwh, the branch attributes
+coo_reg, coo_all, moo and fhsm, xattr_permissions=, and changing branches by remount.";
 
 /// Unmount a union and wait until its branches are free
 ///

@@ -162,61 +162,57 @@ impl View {
     fn step(&self, above: Vec<Standing>, name: &Name) -> Result<Level, Unreadable> {
         let mut level = Level::default();
         for parent in above {
-            self.look_in(&mut level, &parent, name)
-                .map_err(|errno| Unreadable {
-                    branch: parent.branch,
-                    path: parent.path.join(name.as_os_str()),
-                    errno,
-                })??;
+            self.look_in(&mut level, &parent, name)?;
         }
         Ok(level)
     }
 
     /// Notes what one branch has. A whiteout beside an entry gives way to it where changes are
     /// made, for it is left over there, and hides it elsewhere.
-    fn look_in(
-        &self,
-        level: &mut Level,
-        parent: &Standing,
-        name: &Name,
-    ) -> Result<Result<(), Unreadable>, Errno> {
+    fn look_in(&self, level: &mut Level, parent: &Standing, name: &Name) -> Result<(), Unreadable> {
         let branch = &self.branches[parent.branch];
-        let entry = branch.tree.look(&parent.dir, name)?;
-        let native = entry.filter(|attr| self.is_native_whiteout(attr));
-        let entry = entry.filter(|attr| !self.is_native_whiteout(attr));
-        let beside = branch.tree.look(&parent.dir, &whiteout::of(name))?;
-        let writable = branch.mode.starts_with("rw");
         let path = parent.path.join(name.as_os_str());
-        if native.is_some()
-            || (self.counts(branch) && beside.is_some() && !(writable && entry.is_some()))
-        {
-            let (at, damaged) = match (native, beside) {
-                (None, Some(mark)) => (
-                    parent.path.join(whiteout::of(name).as_os_str()),
-                    mark.kind != Kind::File,
-                ),
-                _ => (path.clone(), false),
-            };
-            self.whiteout(level, parent, at, damaged);
-        }
-        let Some(attr) = entry else {
-            return Ok(Ok(()));
-        };
-        let mut found = Standing {
+        let at = |errno| Unreadable {
             branch: parent.branch,
-            dir: branch.tree.root()?,
-            path,
-            hidden: parent.hidden.clone().or_else(|| level.cut.clone()),
+            path: path.clone(),
+            errno,
         };
-        if attr.kind == Kind::Dir {
-            found.dir = branch.tree.open_dir(&parent.dir, name)?;
-            return Ok(self.directory(level, found));
+        let there = branch.tree.look(&parent.dir, name).map_err(at)?;
+        let is_native = there.is_some_and(|attr| self.is_native_whiteout(&attr));
+        let entry = there.filter(|_| !is_native);
+        let mark_name = whiteout::of(name);
+        let mark = branch.tree.look(&parent.dir, &mark_name).map_err(at)?;
+        let gives_way = branch.mode.starts_with("rw") && entry.is_some();
+        if is_native {
+            self.whiteout(level, parent, path.clone(), Role::Whiteout);
+        } else if let Some(mark) = mark.filter(|_| self.counts(branch) && !gives_way) {
+            let role = match mark.kind {
+                Kind::File => Role::Whiteout,
+                _ => Role::Damaged,
+            };
+            self.whiteout(level, parent, parent.path.join(mark_name.as_os_str()), role);
         }
-        self.other(level, &found, attr.kind);
-        Ok(Ok(()))
+        let hidden = parent.hidden.clone().or_else(|| level.cut.clone());
+        match entry {
+            None => Ok(()),
+            Some(attr) if attr.kind == Kind::Dir => {
+                let dir = branch.tree.open_dir(&parent.dir, name).map_err(at)?;
+                let found = Standing {
+                    branch: parent.branch,
+                    dir,
+                    path,
+                    hidden,
+                };
+                self.directory(level, found)
+            }
+            Some(attr) => {
+                self.other(level, parent.branch, path, hidden, attr.kind);
+                Ok(())
+            }
+        }
     }
 
-    fn whiteout(&self, level: &mut Level, parent: &Standing, path: PathBuf, damaged: bool) {
+    fn whiteout(&self, level: &mut Level, parent: &Standing, path: PathBuf, role: Role) {
         // A second one, or one in a directory that does not count, changes nothing.
         if parent.hidden.is_some() || level.cut.is_some() {
             return;
@@ -226,12 +222,8 @@ impl View {
             by: HiddenBy::Whiteout,
             path: path.clone(),
         });
-        let role = if damaged {
-            Role::Damaged
-        } else {
-            Role::Whiteout
-        };
-        level.note(self.finding(parent.branch, path, role, None));
+        let finding = self.finding(parent.branch, path, role, None);
+        level.findings.push(finding);
     }
 
     fn directory(&self, level: &mut Level, mut found: Standing) -> Result<(), Unreadable> {
@@ -268,28 +260,35 @@ impl View {
         }
         let mut finding = self.finding(found.branch, found.path.clone(), role, Some(Kind::Dir));
         finding.opaque = opaque;
-        level.note(finding);
+        level.findings.push(finding);
         found.hidden = hidden;
         level.standing.push(found);
         Ok(())
     }
 
-    fn other(&self, level: &mut Level, found: &Standing, kind: Kind) {
-        let role = match (&found.hidden, &level.top) {
-            (Some(cause), _) => Role::Hidden(cause.clone()),
-            // Below a directory it is passed over.
-            (None, Some(top)) => Role::Hidden(top.clone()),
-            (None, None) => {
+    fn other(
+        &self,
+        level: &mut Level,
+        branch: usize,
+        path: PathBuf,
+        hidden: Option<Cause>,
+        kind: Kind,
+    ) {
+        // Below a directory it is passed over.
+        let role = match hidden.or_else(|| level.top.clone()) {
+            Some(cause) => Role::Hidden(cause),
+            None => {
                 level.serves = true;
                 level.cut = Some(Cause {
-                    branch: found.branch,
+                    branch,
                     by: HiddenBy::Entry,
-                    path: found.path.clone(),
+                    path: path.clone(),
                 });
                 Role::Serves
             }
         };
-        level.note(self.finding(found.branch, found.path.clone(), role, Some(kind)));
+        let finding = self.finding(branch, path, role, Some(kind));
+        level.findings.push(finding);
     }
 
     fn finding(&self, branch: usize, path: PathBuf, role: Role, kind: Option<Kind>) -> Finding {
@@ -353,10 +352,4 @@ struct Level {
     top: Option<Cause>,
     /// From here on nothing counts.
     cut: Option<Cause>,
-}
-
-impl Level {
-    fn note(&mut self, finding: Finding) {
-        self.findings.push(finding);
-    }
 }

@@ -103,7 +103,7 @@ pub(crate) fn around(path: &Path) -> anyhow::Result<(MountEntry, RunState, Vec<N
 }
 
 fn table() -> anyhow::Result<Vec<MountEntry>> {
-    Ok(mount_table::read().context("cannot read the mount table")?)
+    mount_table::read().context("cannot read the mount table")
 }
 
 /// Resolves everything but the last component, as far as it exists.

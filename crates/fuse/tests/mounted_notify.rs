@@ -259,7 +259,11 @@ fn contents_changed_directly_are_read() {
         write(mounted.upper("replacement"), "HIGH");
         fs::rename(mounted.upper("replacement"), mounted.upper("dir/high")).unwrap();
     };
-    let new = [("top", "TOP"), ("dir/sub/deep", "deeper"), ("dir/high", "HIGH")];
+    let new = [
+        ("top", "TOP"),
+        ("dir/sub/deep", "deeper"),
+        ("dir/high", "HIGH"),
+    ];
     changed(change, &[], &new);
 }
 

@@ -24,7 +24,9 @@ impl<T: Tree> Union<T> {
         } else {
             self.set_other_attr(&inode, changes)?;
         }
-        self.attr_of(&inode)
+        let attr = self.attr_of_quietly(&inode)?;
+        self.tell_own(&inode, &attr);
+        Ok(attr)
     }
 
     fn set_dir_attr(&self, inode: &Arc<Inode<T>>, changes: &Changes) -> Result<()> {

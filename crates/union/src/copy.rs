@@ -13,6 +13,7 @@ use crate::branch::BranchDir;
 use crate::dialect::overlay;
 use crate::error::{Refusal, Result};
 use crate::inode::{Data, Inode, Other};
+use crate::kept_times::keeping_time;
 use crate::union::Union;
 
 /// How a copy differs from its original from the start.
@@ -25,8 +26,12 @@ pub(crate) struct Copied {
 }
 
 impl<T: Tree> Union<T> {
+    /// Builds a copy under a temporary name in `target`. `lock` is the union's directory, unless the caller holds its
+    /// `change`.
+    #[expect(clippy::too_many_arguments, reason = "whence, whither and how")]
     pub(crate) fn build_copy(
         &self,
+        lock: Option<&Inode<T>>,
         target: &Arc<BranchDir<T>>,
         name: &Name,
         from: &Arc<BranchDir<T>>,
@@ -39,42 +44,31 @@ impl<T: Tree> Union<T> {
         let tree = target.tree();
         let mut build = self.begin(target, name);
         let temporary = build.temporary.clone();
-        let private = Creation {
-            perm: 0o600,
-            umask: 0,
-            owner: None,
+        let link = match original.kind {
+            Kind::Symlink => from.tree().read_link(&source_dir, from_name)?,
+            _ => Vec::new(),
         };
-        match original.kind {
-            Kind::File => {
-                let file = tree.create_file(&handle, &temporary, &private)?;
-                build.made = true;
-                let length = copied
-                    .changes
-                    .size
-                    .map_or(original.size, |size| size.min(original.size));
-                if length > 0 {
-                    let source =
-                        from.tree()
-                            .open_file(&source_dir, from_name, Access::ReadQuietly)?;
-                    tree.copy_data(&source, &file, length)?;
-                }
-                build.data = Some(file);
-            }
-            Kind::Symlink => {
-                let link = from.tree().read_link(&source_dir, from_name)?;
-                tree.make_symlink(&handle, &temporary, &link, &private)?;
-            }
-            kind => {
-                let node = match kind {
-                    Kind::CharDevice => Node::CharDevice(original.rdev),
-                    Kind::BlockDevice => Node::BlockDevice(original.rdev),
-                    Kind::Fifo => Node::Fifo,
-                    _ => Node::Socket,
-                };
-                tree.make_node(&handle, &temporary, node, &private)?;
-            }
-        }
+        let change = match lock {
+            Some(parent) => Some(parent.dir()?.change.lock()),
+            None => None,
+        };
+        build.data = keeping_time(target, || {
+            Ok(make_empty(tree, &handle, &temporary, original, &link)?)
+        })?;
         build.made = true;
+        drop(change);
+        let length = copied
+            .changes
+            .size
+            .map_or(original.size, |size| size.min(original.size));
+        if let Some(file) = &build.data
+            && length > 0
+        {
+            let source = from
+                .tree()
+                .open_file(&source_dir, from_name, Access::ReadQuietly)?;
+            tree.copy_data(&source, file, length)?;
+        }
         let (source, copy) = (
             Object::Entry(&*source_dir, from_name),
             Object::Entry(&*handle, &temporary),
@@ -212,6 +206,34 @@ impl<T: Tree> Union<T> {
             data: None,
         }
     }
+}
+
+/// Makes what is to become a copy, without contents and for us alone; returns a regular file open.
+fn make_empty<T: Tree>(
+    tree: &T,
+    dir: &T::Dir,
+    name: &Name,
+    original: &Attr,
+    link: &[u8],
+) -> std::result::Result<Option<T::File>, Errno> {
+    let private = Creation {
+        perm: 0o600,
+        umask: 0,
+        owner: None,
+    };
+    let node = match original.kind {
+        Kind::File => return tree.create_file(dir, name, &private).map(Some),
+        Kind::Symlink => {
+            tree.make_symlink(dir, name, link, &private)?;
+            return Ok(None);
+        }
+        Kind::CharDevice => Node::CharDevice(original.rdev),
+        Kind::BlockDevice => Node::BlockDevice(original.rdev),
+        Kind::Fifo => Node::Fifo,
+        _ => Node::Socket,
+    };
+    tree.make_node(dir, name, node, &private)?;
+    Ok(None)
 }
 
 /// Something under a temporary name, which goes away again unless it was renamed into place.

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use rules::lookup::{Seen, Sighting};
+use rules::lookup::{Seen, Sighting, resolve};
 
 use rules::{Attr, BranchIndex, Changes, Creation, Name, placement};
 use tree::{Object, RenameHow, Tree};
@@ -15,6 +15,7 @@ use crate::branch::BranchDir;
 use crate::copy::Copied;
 use crate::error::{Refusal, Result};
 use crate::inode::{Data, Inode, Key, Other};
+use crate::kept_times::keeping_time;
 use crate::union::Union;
 
 impl<T: Tree> Union<T> {
@@ -82,6 +83,7 @@ impl<T: Tree> Union<T> {
             .tree()
             .attr(Object::Entry(&*from.open()?, &from_name))?;
         let mut build = self.build_copy(
+            None,
             target,
             name,
             &from,
@@ -189,7 +191,9 @@ impl<T: Tree> Union<T> {
             .attr(Object::Entry(&*from.open()?, &from_name))?;
         let waits = may_wait && original.nlink == 1 && self.may_publish_later(original.size);
         copied.publish_later = waits;
-        let mut build = self.build_copy(target, name, &from, &from_name, &original, copied)?;
+        let lock = Some(&**parent);
+        let mut build =
+            self.build_copy(lock, target, name, &from, &from_name, &original, copied)?;
         if waits {
             let temporary = build.temporary.clone();
             self.arrived(inode, target, &temporary, build.data.take());
@@ -208,12 +212,22 @@ impl<T: Tree> Union<T> {
         {
             return Ok(false);
         }
+        let shown = self.with_index_locked(parent, |index| {
+            resolve(&index.sightings(name.as_bytes())).branch()
+        })?;
+        if shown.is_none_or(|shown| shown < from.index()) {
+            // Something else has the name now, which a copy must not replace.
+            return Err(Refusal::Gone.into());
+        }
         let copy = tree.attr(Object::Entry(&*handle, &build.temporary))?;
         if original.nlink > 1 && self.settings.pseudo_links {
             self.keep_together(inode, &original, target, &build.temporary, &copy)?;
             inode.other()?.state.write().pseudo_linked = true;
         }
-        tree.rename(&handle, &build.temporary, &handle, name, RenameHow::Replace)?;
+        keeping_time(target, || {
+            let how = RenameHow::Replace;
+            Ok(tree.rename(&handle, &build.temporary, &handle, name, how)?)
+        })?;
         build.made = false;
         if !inode.other()?.state.read().pseudo_linked {
             self.inodes.add_key(inode, &copy);
@@ -297,47 +311,50 @@ impl<T: Tree> Union<T> {
         let tree = above.tree();
         let handle = above.open()?;
         let mut build = self.begin(&above, &name);
-        tree.make_dir(&handle, &build.temporary, &Creation::exact(0o700))?;
-        build.made = true;
-        let copy = Object::Entry(&*handle, &build.temporary);
-        let downwards = branch > top.index();
-        if downwards {
-            // Below what shows, only what access depends on matters.
-            let owner = Changes {
-                uid: Some(original.uid),
-                gid: Some(original.gid),
-                ..Changes::default()
-            };
-            tree.set_attr(
-                copy,
-                &Changes {
-                    perm: Some(original.perm),
-                    ..owner
-                },
-            )?;
-        } else {
-            self.copy_attributes(top.tree(), Object::Dir(&*source_dir), &original, tree, copy)?;
-        }
         let hidden = self.with_index_locked(&parent, |index| {
             rules::lookup::has_whiteout(&index.sightings(name.as_bytes()), branch)
         })?;
-        if hidden {
-            let made = tree.open_dir(&handle, &build.temporary)?;
-            self.dialect.mark_opaque(self.root_of(branch), &made)?;
-            self.dialect
-                .make_room(self.root_of(branch), &handle, &name)?;
-        }
-        tree.rename(
-            &handle,
-            &build.temporary,
-            &handle,
-            &name,
-            RenameHow::Replace,
-        )?;
-        build.made = false;
-        if hidden {
-            self.dialect.remove_beside(tree, &handle, &name)?;
-        }
+        let downwards = branch > top.index();
+        keeping_time(&above, || {
+            tree.make_dir(&handle, &build.temporary, &Creation::exact(0o700))?;
+            build.made = true;
+            let copy = Object::Entry(&*handle, &build.temporary);
+            if downwards {
+                // Below what shows, only what access depends on matters.
+                let owner = Changes {
+                    uid: Some(original.uid),
+                    gid: Some(original.gid),
+                    ..Changes::default()
+                };
+                tree.set_attr(
+                    copy,
+                    &Changes {
+                        perm: Some(original.perm),
+                        ..owner
+                    },
+                )?;
+            } else {
+                self.copy_attributes(top.tree(), Object::Dir(&*source_dir), &original, tree, copy)?;
+            }
+            if hidden {
+                let made = tree.open_dir(&handle, &build.temporary)?;
+                self.dialect.mark_opaque(self.root_of(branch), &made)?;
+                self.dialect
+                    .make_room(self.root_of(branch), &handle, &name)?;
+            }
+            tree.rename(
+                &handle,
+                &build.temporary,
+                &handle,
+                &name,
+                RenameHow::Replace,
+            )?;
+            build.made = false;
+            if hidden {
+                self.dialect.remove_beside(tree, &handle, &name)?;
+            }
+            Ok(())
+        })?;
         let attr = tree.attr(Object::Entry(&*handle, &name))?;
         if !downwards {
             self.inodes.add_key(inode, &attr);

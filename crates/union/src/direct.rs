@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rules::lookup::{Resolution, Seen, dirs, resolve};
+use rules::lookup::{Resolution, Seen, Sighting, dirs, resolve};
 use rules::whiteout::{Meaning, meaning};
 use rules::{Attr, BranchIndex, Errno, Kind, Name, Time};
 use tree::{Object, Tree};
@@ -30,6 +30,7 @@ pub(crate) struct Told {
     ctime: Time,
     perm: u32,
     owner: (u32, u32),
+    nlink: u32,
 }
 
 impl Told {
@@ -40,6 +41,7 @@ impl Told {
             ctime: attr.ctime,
             perm: attr.perm,
             owner: (attr.uid, attr.gid),
+            nlink: attr.nlink,
         }
     }
 
@@ -162,9 +164,36 @@ impl<T: Tree> Union<T> {
 
     /// Notes what the front end is told about an object.
     pub(crate) fn tell(&self, inode: &Inode<T>, attr: &Attr) {
+        if !self.watches() {
+            return;
+        }
+        let now = Told::of(attr);
+        let before = inode.told.lock().replace(now);
+        // The attributes are on their way; contents would stay as they are cached.
+        if before.is_some_and(|before| self.contents_changed_by_others(inode, &before, &now)) {
+            self.contents_differ(inode);
+        }
+    }
+
+    /// As `tell`, after a change through the union.
+    pub(crate) fn tell_own(&self, inode: &Inode<T>, attr: &Attr) {
         if self.watches() {
             *inode.told.lock() = Some(Told::of(attr));
         }
+    }
+
+    fn contents_changed_by_others(&self, inode: &Inode<T>, before: &Told, now: &Told) -> bool {
+        let Ok(other) = inode.other() else {
+            return false;
+        };
+        if before.same_contents(now) {
+            return false;
+        }
+        let mut state = other.state.write();
+        // What is written through the union cannot be told from what is written directly.
+        let ours = state.written && self.writable(state.branch);
+        state.pages_stale |= !ours;
+        !ours
     }
 
     /// Keeps the index that was read anew, and tells what is different in it.
@@ -205,18 +234,63 @@ impl<T: Tree> Union<T> {
                 return Ok(());
             }
         }
-        let members = match inode.name() {
-            Some((parent, name)) => self.members_of(inode, &parent, &name)?,
-            None if inode.id == InodeId::ROOT => merged(&self.dialect, self.roots.iter().cloned())?,
-            None => return Ok(()),
+        let Some((parent, name)) = inode.name() else {
+            if inode.id == InodeId::ROOT {
+                let members = merged(&self.dialect, self.roots.iter().cloned())?;
+                self.reconcile(inode, None, members, generation)?;
+            }
+            return Ok(());
         };
+        let sightings = self.sightings(&parent, &name)?;
+        let members = self.members_of(inode, &parent, &name, &sightings)?;
         if members.is_empty() {
             let mut state = inode.dir()?.state.write();
+            // Should it be found under another name, its caches are told what is different there.
             state.removed = true;
-            state.index = None;
+            state.forget_index();
             return Ok(());
         }
-        self.reconcile(inode, members, generation)
+        let place = Some((&parent, &name, &sightings[..]));
+        self.reconcile(inode, place, members, generation).map(drop)
+    }
+
+    /// Lets the directories that one of the union is on the branches part, if one of them is found under another name
+    /// than the union gave it: the others may have stayed.
+    pub(crate) fn part_moved(&self, attr: &Attr, parent: &Arc<Inode<T>>, name: &Name) {
+        if !self.watches() {
+            return;
+        }
+        if let Some(known) = self.inodes.known(attr)
+            && let Some((p, n)) = known.name()
+            && !(Arc::ptr_eq(&p, parent) && n == *name)
+        {
+            self.inodes.part_keys(&known);
+        }
+    }
+
+    /// Returns whether a copy went from above its original by somebody else's doing; they are two from now on.
+    pub(crate) fn has_parted(
+        &self,
+        inode: &Arc<Inode<T>>,
+        parent: &Arc<Inode<T>>,
+        name: &Name,
+        branch: BranchIndex,
+    ) -> Result<bool> {
+        if !self.watches() {
+            return Ok(false);
+        }
+        let change = parent.dir()?.change.lock();
+        let still = self.with_index_locked(parent, |index| index.shown(name).resolution)?;
+        let parted = {
+            let state = inode.other()?.state.read();
+            let copied = state.branch != branch && !state.pseudo_linked;
+            copied && state.unpublished.is_none() && still == Resolution::File(branch)
+        };
+        if parted {
+            self.inodes.part_keys(inode);
+        }
+        drop(change);
+        Ok(parted)
     }
 
     /// Returns what a directory merges under its name; nothing if the name does not mean it any more.
@@ -225,14 +299,14 @@ impl<T: Tree> Union<T> {
         inode: &Arc<Inode<T>>,
         parent: &Arc<Inode<T>>,
         name: &Name,
+        sightings: &[Sighting],
     ) -> Result<Vec<Arc<BranchDir<T>>>> {
-        let sightings = self.sightings(parent, name)?;
         let candidates: Vec<_> = {
             let state = parent.dir()?.state.read();
             let member = |branch| state.member(branch).map(|dir| dir.child(name.clone()));
-            dirs(&sightings).filter_map(member).collect()
+            dirs(sightings).filter_map(member).collect()
         };
-        let (Resolution::Dir(_), Some(top)) = (resolve(&sightings), candidates.first()) else {
+        let (Resolution::Dir(_), Some(top)) = (resolve(sightings), candidates.first()) else {
             return Ok(Vec::new());
         };
         let attr = top.tree().attr(Object::Dir(&*top.open()?))?;
@@ -242,14 +316,25 @@ impl<T: Tree> Union<T> {
         }
     }
 
-    /// Lets a directory merge these members from now on. Those that are the same stay, for others refer to them.
+    /// Lets a directory merge these members from now on, which follow from what was seen at its place. Those that are the
+    /// same stay, for others refer to them. `false`: something else is seen there meanwhile.
     pub(crate) fn reconcile(
         &self,
         inode: &Arc<Inode<T>>,
+        place: Option<(&Arc<Inode<T>>, &Name, &[Sighting])>,
         members: Vec<Arc<BranchDir<T>>>,
         generation: u64,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let directory = inode.dir()?;
+        let mut change = None;
+        if let Some((parent, name, sightings)) = place {
+            change = Some(parent.dir()?.change.lock());
+            let now = self.with_index_locked(parent, |index| index.sightings(name.as_bytes()))?;
+            if now[..] != *sightings {
+                // The union itself may have added one.
+                return Ok(false);
+            }
+        }
         let old = directory.state.read().members.clone();
         let mut kept = Vec::with_capacity(members.len());
         for new in members {
@@ -268,17 +353,14 @@ impl<T: Tree> Union<T> {
         let mut state = directory.state.write();
         state.checked = generation;
         state.removed = false;
-        if same {
-            return Ok(());
+        if !same {
+            state.members = kept;
+            state.forget_index();
+            drop(state);
+            self.contents_differ(inode);
         }
-        state.members = kept;
-        state.links_below = None;
-        state.forget_index();
-        drop(state);
-        if let Some(observer) = self.observer() {
-            observer.contents_changed(inode.id);
-        }
-        Ok(())
+        drop(change);
+        Ok(true)
     }
 
     /// Notes attributes of a file that was written through the union, at its last close.
@@ -314,13 +396,17 @@ impl<T: Tree> Union<T> {
             }
         };
         let now = self.look_at(&member, name)?;
-        let (before, after, with_dirs) = {
+        let (before, after, with_dirs, known) = {
             let mut state = directory.state.write();
+            if state.members[0].index() != branch {
+                state.links_below = None;
+            }
             let Some(index) = &mut state.index else {
                 return Ok(());
             };
             let entry = now.attr.as_ref().map(|attr| (attr.kind, attr.ino));
             let before = index.shown(name);
+            let known = index.seen_on(branch, name);
             if index.agrees(branch, name, now.what, entry) {
                 drop(state);
                 drop(change);
@@ -333,10 +419,7 @@ impl<T: Tree> Union<T> {
             index.see(branch, name, now.what, entry);
             let with_dirs = had_dir || index.has_dir(name);
             let after = index.shown(name);
-            if with_dirs {
-                state.links_below = None;
-            }
-            (before, after, with_dirs)
+            (before, after, with_dirs, known)
         };
         tracing::debug!(inode = inode.id.0, branch = branch.0, %name, "changed directly");
         let alone = before.is_absent() && !now.what.is_some_and(|what| what == Seen::Whiteout);
@@ -345,6 +428,12 @@ impl<T: Tree> Union<T> {
         }
         let after = self.completed(inode, name, after)?;
         self.merge_above(branch, &before, &now);
+        if known == Some(Seen::Dir)
+            && let Some(child) = self.dir_shown(&before)
+        {
+            // What was merged there may show up under another name.
+            self.inodes.part_keys(&child);
+        }
         self.file_left(inode, &member, name, &before)?;
         drop(change);
         if before != after || with_dirs {
@@ -420,6 +509,7 @@ impl<T: Tree> Union<T> {
         let merged = child.dir()?.state.read().member(member.index()).cloned();
         if merged.is_some_and(|merged| !is_same(&merged, &member.child(name.clone()))) {
             self.next_generation();
+            self.inodes.part_keys(&child);
             self.entry_differs(parent, name);
             self.child_differs(shown)?;
         }
@@ -550,17 +640,7 @@ impl<T: Tree> Union<T> {
         let Some(observer) = self.observer() else {
             return Ok(());
         };
-        let contents = match inode.other() {
-            Ok(other) if !told.same_contents(&now) => {
-                let mut state = other.state.write();
-                // What is written through the union is told like what is written directly.
-                let ours = state.written && self.writable(state.branch);
-                state.pages_stale |= !ours;
-                !ours
-            }
-            _ => false,
-        };
-        if contents {
+        if self.contents_changed_by_others(inode, &told, &now) {
             observer.contents_changed(inode.id);
         } else {
             observer.attributes_changed(inode.id);

@@ -130,6 +130,14 @@ impl Index {
         names.filter(differs).cloned().collect()
     }
 
+    /// Returns what a branch has under a name.
+    pub(crate) fn seen_on(&self, branch: BranchIndex, name: &Name) -> Option<Seen> {
+        let mut sightings = self.names.get(name)?.sightings.iter();
+        sightings
+            .find(|seen| seen.branch == branch)
+            .map(|seen| seen.what)
+    }
+
     /// Returns whether a branch is known to have just this under a name: `entry` is the kind and the inode number.
     pub(crate) fn agrees(
         &self,
@@ -141,8 +149,7 @@ impl Index {
         let Some(slot) = self.names.get(name) else {
             return what.is_none();
         };
-        let known = slot.sightings.iter().find(|seen| seen.branch == branch);
-        if known.map(|seen| seen.what) != what {
+        if self.seen_on(branch, name) != what {
             return false;
         }
         match (entry, slot.sightings.first()) {

@@ -8,7 +8,7 @@
 //! Nothing below `change` is held across a call to a tree.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
@@ -48,6 +48,9 @@ pub(crate) struct Inode<T: Tree> {
     pub(crate) number: u64,
     pub(crate) kind: Kind,
     references: AtomicU64,
+    /// Whether it was seen to be what its name means after it could be found in the table. Before that it may be
+    /// an original whose copy was made and forgotten in between.
+    confirmed: AtomicBool,
     /// Where the union shows it, as far as is known; the name that was used last comes last.
     pub(crate) names: Mutex<SmallVec<[InodeName<T>; 1]>>,
     /// What took its place when its readers had to keep the original.
@@ -206,6 +209,14 @@ impl<T: Tree> Inode<T> {
         self.first_key
     }
 
+    /// Makes sure that the inode may be used: `still` tells whether its name means what it meant.
+    pub(crate) fn confirm(&self, still: impl FnOnce() -> bool) -> bool {
+        if !self.confirmed.load(Ordering::Acquire) {
+            self.confirmed.fetch_or(still(), Ordering::AcqRel);
+        }
+        self.confirmed.load(Ordering::Acquire)
+    }
+
     /// Takes one more reference for the front end, which holds one already.
     pub(crate) fn take_reference(&self) -> Result<()> {
         if self.reference() {
@@ -294,6 +305,7 @@ impl<T: Tree> Table<T> {
             self.copies.write().remove(&key);
         }
         let inode = self.build(key, attr.kind, body);
+        inode.confirm(|| true);
         self.keys[shard(key.ino)]
             .lock()
             .insert(key, Arc::clone(&inode));
@@ -342,6 +354,13 @@ impl<T: Tree> Table<T> {
                 self.copies.write().remove(&key);
             }
             self.drop_key(inode, key);
+        }
+    }
+
+    /// Forgets what an inode is on the branches if it is several things there, which may part.
+    pub(crate) fn part_keys(&self, inode: &Arc<Inode<T>>) {
+        if inode.keys.lock().len() > 1 {
+            self.remove_keys(inode);
         }
     }
 
@@ -436,6 +455,7 @@ impl<T: Tree> Table<T> {
         let make = || {
             let key = inode.first_key;
             let mut successor = self.build(key, inode.kind, body);
+            successor.confirm(|| true);
             if let Some(new) = Arc::get_mut(&mut successor) {
                 new.number = inode.number;
                 new.names = Mutex::new(std::mem::take(&mut *inode.names.lock()));
@@ -543,6 +563,7 @@ impl<T: Tree> Table<T> {
             number,
             kind,
             references: AtomicU64::new(1),
+            confirmed: AtomicBool::new(false),
             names: Mutex::default(),
             successor: OnceLock::new(),
             first_key: key,

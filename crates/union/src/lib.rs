@@ -14,6 +14,7 @@ mod direct;
 mod error;
 mod index;
 mod inode;
+mod kept_times;
 mod link;
 mod listing;
 mod lookup;

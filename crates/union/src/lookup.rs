@@ -16,8 +16,8 @@ use crate::index::{Index, Sightings, Stamp};
 use crate::inode::{Directory, DirectoryState, Inode, NewBody};
 use crate::union::{Union, merged};
 
-/// How often a lookup starts over because a branch changed behind the union's back.
-const ATTEMPTS: usize = 4;
+/// How often a lookup starts over because a branch changed, behind the union's back or by another thread.
+const ATTEMPTS: usize = 16;
 
 impl<T: Tree> Union<T> {
     /// Looks a name up; `None` when there is none. `EPERM` for a reserved name, `ENAMETOOLONG`.
@@ -82,15 +82,13 @@ impl<T: Tree> Union<T> {
             return Ok(None);
         };
         let canonical = self.canonical(&attr);
-        let mut fresh = false;
-        let inode = self.inodes.intern(&canonical, || {
-            fresh = true;
-            self.new_body(&canonical, branch, &dir, name)
-        });
+        let inode = self
+            .inodes
+            .intern(&canonical, || self.new_body(&canonical, branch, &dir, name));
         let Ok(other) = inode.other() else {
             return Ok(None);
         };
-        if fresh && !self.still(parent, name, Resolution::File(branch)) {
+        if !inode.confirm(|| self.still(parent, name, Resolution::File(branch))) {
             // It was copied up, and the copy forgotten, since the branches were asked: a second inode of it
             // would copy it up once more, over the first copy.
             self.inodes.forget(&inode, 1);
@@ -99,15 +97,17 @@ impl<T: Tree> Union<T> {
         let (elsewhere, moved) = {
             let state = other.state.read();
             let elsewhere = state.branch != branch || state.pseudo_linked;
-            let moved = match &state.place {
-                None => true,
+            let moved = state.place.as_ref().is_none_or(|(d, n)| {
                 // Somebody else may have renamed it.
-                Some((d, n)) => {
-                    !self.trusts_branches() && !elsewhere && !(Arc::ptr_eq(d, &dir) && n == name)
-                }
-            };
+                let known = Arc::ptr_eq(d, &dir) && n == name;
+                !(known || elsewhere || self.trusts_branches())
+            });
             (elsewhere, moved)
         };
+        if elsewhere && self.has_parted(&inode, parent, name, branch)? {
+            self.inodes.forget(&inode, 1);
+            return Ok(None);
+        }
         if moved {
             let change = parent.dir()?.change.lock();
             let still = self.with_index_locked(parent, |index| {
@@ -175,23 +175,28 @@ impl<T: Tree> Union<T> {
         let Some(attr) = top.tree().look(&*above.open()?, name)? else {
             return Ok(None);
         };
+        self.part_moved(&attr, parent, name);
         let generation = self.generation.load(Ordering::Acquire);
-        let known = self.inodes.known(&attr);
-        let members = match known {
-            Some(known) if self.knows_members(parent, &known, generation) => Vec::new(),
-            _ => merged(&self.dialect, candidates)?,
-        };
-        let mut fresh = None;
-        let inode = self.inodes.intern(&attr, || {
-            fresh = Some(());
-            NewBody::Dir(members.clone())
+        let known = self.inodes.known(&attr).filter(|known| {
+            self.knows_members(parent, known, generation) && known.take_reference().is_ok()
         });
+        let mut fresh = None;
+        let (inode, members) = match known {
+            Some(known) => (known, Vec::new()),
+            None => {
+                let members = merged(&self.dialect, candidates)?;
+                let make = || {
+                    fresh = Some(());
+                    NewBody::Dir(members.clone())
+                };
+                (self.inodes.intern(&attr, make), members)
+            }
+        };
         let Ok(directory) = inode.dir() else {
             return Ok(None);
         };
-        let still = || self.still(parent, name, resolve(sightings));
-        if fresh.is_some() && (members.is_empty() || !still()) {
-            // It was known a moment ago and is not any more, or was copied up since: start over.
+        if !inode.confirm(|| self.still(parent, name, resolve(sightings))) {
+            // It was copied up since the branches were asked: start over.
             self.inodes.forget(&inode, 1);
             return Ok(None);
         }
@@ -199,16 +204,27 @@ impl<T: Tree> Union<T> {
             if fresh.is_some() {
                 directory.state.write().checked = generation;
             } else if !members.is_empty() {
-                self.reconcile(&inode, members, generation)?;
+                let place = Some((parent, name, sightings));
+                if !self.reconcile(&inode, place, members, generation)? {
+                    self.inodes.forget(&inode, 1);
+                    return Ok(None);
+                }
             }
         } else if fresh.is_none() && !self.trusts_branches() {
-            let mut state = directory.state.write();
-            let same = state
-                .members
-                .iter()
-                .map(|m| m.index())
-                .eq(members.iter().map(|m| m.index()));
+            let same = {
+                let state = directory.state.read();
+                let known = state.members.iter().map(|m| m.index());
+                known.eq(members.iter().map(|m| m.index()))
+            };
             if !same {
+                let _change = parent.dir()?.change.lock();
+                let now = self.with_index_locked(parent, |index| index.sightings(name.as_bytes()));
+                if now.as_deref() != Ok(sightings) {
+                    // The union itself has added one meanwhile.
+                    self.inodes.forget(&inode, 1);
+                    return Ok(None);
+                }
+                let mut state = directory.state.write();
                 state.members = members;
                 state.index = None;
             }

@@ -11,6 +11,7 @@ use tree::{Access, Object, RenameHow, SyncHow, Tree};
 use crate::branch::BranchDir;
 use crate::error::{Refusal, Result};
 use crate::inode::{Inode, NewBody};
+use crate::kept_times::keeping_time;
 use crate::union::Union;
 
 /// Copies of this size and more are published later.
@@ -73,7 +74,10 @@ impl<T: Tree> Union<T> {
             .name()
             .is_some_and(|(p, n)| Arc::ptr_eq(&p, &parent) && n == name);
         if still_named {
-            tree.rename(&handle, &temporary, &handle, &name, RenameHow::Replace)?;
+            keeping_time(&target, || {
+                let how = RenameHow::Replace;
+                Ok(tree.rename(&handle, &temporary, &handle, &name, how)?)
+            })?;
             let attr = tree.attr(Object::Entry(&*handle, &name))?;
             self.inodes.add_key(inode, &attr);
             self.note_entry(&parent, target.index(), &name, &attr)?;

@@ -14,6 +14,7 @@ use crate::api::InodeId;
 use crate::branch::BranchDir;
 use crate::error::Result;
 use crate::inode::{Inode, Key, NewBody};
+use crate::kept_times::keeping_time;
 use crate::union::Union;
 
 /// Lower files with several names that were copied up during this mount.
@@ -150,14 +151,18 @@ impl<T: Tree> Union<T> {
         let (from, stored) = self.place_of(inode)?;
         let change = parent.dir()?.change.lock();
         let handle = target.open()?;
-        match target.tree().link(&*from.open()?, &stored, &handle, name) {
+        let linked = keeping_time(&target, || {
+            let from = from.open()?;
+            Ok(target.tree().link(&from, &stored, &handle, name)?)
+        });
+        match linked {
             Ok(()) => {
                 let attr = target.tree().attr(Object::Entry(&*handle, name))?;
                 self.note_entry(parent, branch, name, &attr)?;
             }
             // Somebody was faster.
-            Err(Errno::EXIST) => {}
-            Err(errno) => return Err(errno.into()),
+            Err(error) if error.errno() == Errno::EXIST => {}
+            Err(error) => return Err(error),
         }
         drop(change);
         Ok(())

@@ -19,6 +19,9 @@ use crate::inode::Inode;
 use crate::remove::lock_both;
 use crate::union::Union;
 
+/// How often a rename starts over because another thread changed what the names mean.
+const ATTEMPTS: usize = 16;
+
 /// One end of a rename.
 struct Side<'a, T: Tree> {
     parent: &'a Arc<Inode<T>>,
@@ -56,8 +59,23 @@ impl<T: Tree> Union<T> {
     ) -> Result<()> {
         let (parent, name) = (self.directory(parent)?, self.dialect.check(name)?);
         let (new_parent, new_name) = (self.directory(new_parent)?, self.dialect.check(new_name)?);
-        let source = self.side(&parent, &name)?;
-        let destination = self.side(&new_parent, &new_name)?;
+        for _ in 0..ATTEMPTS {
+            if self.try_rename((&parent, &name), (&new_parent, &new_name), how)? {
+                return Ok(());
+            }
+        }
+        Err(Refusal::NotFound.into())
+    }
+
+    /// Renames, unless another thread gave one of the names another meaning meanwhile; then `false`.
+    fn try_rename(
+        &self,
+        (parent, name): (&Arc<Inode<T>>, &Name),
+        (new_parent, new_name): (&Arc<Inode<T>>, &Name),
+        how: RenameHow,
+    ) -> Result<bool> {
+        let source = self.side(parent, name)?;
+        let destination = self.side(new_parent, new_name)?;
         let moving = self.held(&source)?.ok_or(Refusal::NotFound)?;
         let moving = self.held_apart(moving)?;
         let mut replaced = self.held(&destination)?;
@@ -69,11 +87,11 @@ impl<T: Tree> Union<T> {
             (RenameHow::Exchange, None) => return Err(Refusal::NotFound.into()),
             _ => {}
         }
-        if is_within(&new_parent, &moving.inode) {
+        if is_within(new_parent, &moving.inode) {
             return Err(Refusal::Invalid.into());
         }
         if let Some(replaced) = &replaced {
-            if is_within(&parent, &replaced.inode) {
+            if is_within(parent, &replaced.inode) {
                 let exchange = how == RenameHow::Exchange;
                 return Err(if exchange {
                     Refusal::Invalid
@@ -83,7 +101,7 @@ impl<T: Tree> Union<T> {
                 .into());
             }
             if Arc::ptr_eq(&moving.inode, &replaced.inode) {
-                return Ok(());
+                return Ok(true);
             }
             self.check_replaced(&moving, replaced, how)?;
         }
@@ -92,21 +110,21 @@ impl<T: Tree> Union<T> {
         if let (RenameHow::Exchange, Some(replaced)) = (how, &replaced) {
             self.check_moves(&replaced.inode, target)?;
         }
-        let from = self.directory_on(&parent, target)?;
-        let to = self.directory_on(&new_parent, target)?;
+        let from = self.directory_on(parent, target)?;
+        let to = self.directory_on(new_parent, target)?;
         self.bring(&moving.inode, &source, target)?;
         if let (RenameHow::Exchange, Some(replaced)) = (how, &replaced) {
             self.bring(&replaced.inode, &destination, target)?;
         }
-        let locks = lock_both(&parent, &new_parent)?;
-        let source = self.side_locked(&parent, &name)?;
-        let destination = self.side_locked(&new_parent, &new_name)?;
-        let still = |side: &Side<'_, T>, held: &Held<'_, T>| {
-            let expected = held.inode.name();
-            expected.is_some_and(|(p, n)| Arc::ptr_eq(&p, side.parent) && n == *side.name)
+        let locks = lock_both(parent, new_parent)?;
+        let source = self.side_locked(parent, name)?;
+        let destination = self.side_locked(new_parent, new_name)?;
+        let same = match &replaced {
+            Some(replaced) => self.still_names(&destination, replaced)?,
+            None => destination.resolution() == Resolution::Absent,
         };
-        if !still(&source, &moving) {
-            return Err(Refusal::NotFound.into());
+        if !same || !self.still_names(&source, &moving)? {
+            return Ok(false);
         }
         let ends = Ends {
             target,
@@ -120,7 +138,19 @@ impl<T: Tree> Union<T> {
             (_, replaced) => self.replace(&ends, &moving, replaced.as_ref())?,
         }
         drop(locks);
-        Ok(())
+        Ok(true)
+    }
+
+    /// Returns whether a name still means an object; the caller holds `change` of its directory.
+    fn still_names(&self, side: &Side<'_, T>, held: &Held<'_, T>) -> Result<bool> {
+        let Some(branch) = side.resolution().branch() else {
+            return Ok(false);
+        };
+        let Some(attr) = self.attr_on(side.parent, branch, side.name)? else {
+            return Ok(false);
+        };
+        let known = self.inodes.known(&self.canonical(&attr));
+        Ok(known.is_some_and(|known| Arc::ptr_eq(&known, &held.inode)))
     }
 
     fn side<'a>(&self, parent: &'a Arc<Inode<T>>, name: &'a Name) -> Result<Side<'a, T>> {
@@ -179,7 +209,7 @@ impl<T: Tree> Union<T> {
         destination: &Side<'_, T>,
     ) -> Result<BranchIndex> {
         let holds = |b| self.can_hold(source.parent, b) && self.can_hold(destination.parent, b);
-        let preferred = preferred_target(&source.sightings, &destination.sightings, &holds);
+        let preferred = preferred_target(&source.sightings, &destination.sightings, holds);
         if let Some(target) = preferred {
             return Ok(target);
         }

@@ -81,7 +81,9 @@ impl<T: Tree> Union<T> {
             })?;
         let members = merged(&dialect, roots.iter().cloned())
             .map_err(|error| OpenError::Branch { index: 0, error })?;
-        inodes.intern(&attr, || NewBody::Dir(members));
+        inodes
+            .intern(&attr, || NewBody::Dir(members))
+            .confirm(|| true);
         Ok(Self {
             roots,
             settings,

@@ -3,6 +3,7 @@
 //! When it ends, for whatever reason, no mount is left that nobody answers.
 
 use std::os::fd::{AsFd, AsRawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,6 +57,7 @@ impl Ready {
         let union = Arc::new(stack(&mut plan)?);
         let device = attach::attach(&plan)?;
         let mounted = Mounted::at(&plan.place);
+        let unwinding = LeaveWhenUnwinding(mounted.clone());
         let mut server = Server::new(device, Arc::clone(&union), plan.serve);
         if let Err(error) = server.initialize() {
             mounted.leave_lazily();
@@ -68,6 +70,7 @@ impl Ready {
                 tracing::debug!(%errno, "cannot set how far the kernel reads ahead");
             }
         }
+        drop(unwinding);
         let state = state.mounted_as(mounted.device);
         Ok(Self {
             server,
@@ -95,19 +98,18 @@ impl Ready {
         let asked_to_end = Arc::new(AtomicBool::new(false));
         obey(signals, mounted.clone(), Arc::clone(&asked_to_end));
         tracing::info!(mount_point = %mounted.place.display(), "serving");
-        let served = server.run();
+        let served = catch_unwind(AssertUnwindSafe(|| server.run()));
         drop(roots);
         if let Some(recorded) = recorded {
             recorded.forget();
         }
         match served {
-            Ok(()) => Exit::SUCCESS,
-            Err(error) => {
-                tracing::error!(%error, "the server stops");
-                mounted.leave_lazily();
-                Exit::SOFTWARE
-            }
+            Ok(Ok(())) => return Exit::SUCCESS,
+            Ok(Err(error)) => tracing::error!(%error, "the server stops"),
+            Err(_) => tracing::error!("the server panicked"),
         }
+        mounted.leave_lazily();
+        Exit::SOFTWARE
     }
 }
 
@@ -195,6 +197,17 @@ impl Mounted {
                 tracing::warn!(%failure, "cannot unmount");
                 self.leave_lazily();
             }
+        }
+    }
+}
+
+/// Takes the mount away when what comes after it panics.
+struct LeaveWhenUnwinding(Mounted);
+
+impl Drop for LeaveWhenUnwinding {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.leave_lazily();
         }
     }
 }

@@ -29,7 +29,8 @@ pub(crate) fn settings(parsed: &MountOptions, open_files: u64) -> Settings {
     Settings {
         direct_changes: match asked.direct_access {
             DirectAccess::None => DirectChanges::None,
-            DirectAccess::Revalidate | DirectAccess::Notify => DirectChanges::Noticed,
+            DirectAccess::Revalidate => DirectChanges::Noticed,
+            DirectAccess::Notify => DirectChanges::Watched,
         },
         copy_up: match asked.copy_up {
             CopyUpPolicy::TopDownParent => placement::CopyUpPolicy::TopDownParent,
@@ -66,10 +67,9 @@ fn is_host_admin() -> bool {
 fn cache(parsed: &MountOptions) -> CachePolicy {
     let settings = &parsed.settings;
     let mut cache = match settings.direct_access {
-        DirectAccess::None => CachePolicy::forever(),
+        DirectAccess::None | DirectAccess::Notify => CachePolicy::forever(),
         DirectAccess::Revalidate if settings.revalidates_exactly() => CachePolicy::exact(),
-        // Watching the branches comes later; until then changes show after a second.
-        DirectAccess::Revalidate | DirectAccess::Notify => CachePolicy::default(),
+        DirectAccess::Revalidate => CachePolicy::default(),
     };
     let asked = &parsed.generic.timeouts;
     let set = |timeout: &mut Duration, asked: Option<Duration>| {

@@ -31,9 +31,6 @@ struct ServerReport {
     mounted_at: u64,
     dialect: String,
     udba: String,
-    /// What the union does otherwise than its options say.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    note: Option<&'static str>,
     options: String,
     branches: Vec<BranchReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,11 +77,7 @@ impl Report {
             line(name, &format!("{}={}", branch.path, branch.mode));
         }
         line("dialect", &server.dialect);
-        let udba = match server.note {
-            Some(note) => format!("{} ({note})", server.udba),
-            None => server.udba.clone(),
-        };
-        line("udba", &udba);
+        line("udba", &server.udba);
         if !server.options.is_empty() {
             line("options", &server.options);
         }
@@ -134,7 +127,6 @@ impl ServerReport {
             mounted_at: server.mounted_at,
             dialect: server.dialect.clone(),
             udba: server.udba.clone(),
-            note: (server.udba == "notify").then_some("branches are not watched yet: as reval"),
             options: server.options.clone(),
             branches: branches.collect(),
             memory_kib: memory_of(server.pid),

@@ -19,6 +19,7 @@ mod regressions;
 mod sequences;
 mod stack;
 mod threads;
+mod times;
 mod view;
 
 use proptest::test_runner::{Config, RngSeed};

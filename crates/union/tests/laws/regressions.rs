@@ -124,3 +124,17 @@ fn a_link_above_a_second_writable_branch_takes_the_file_there() {
         &Op::Link(path("b/b"), path("c/a")),
     );
 }
+
+#[test]
+fn a_file_that_somebody_else_renamed_is_found_where_it_is_now() {
+    let stack = Plan::aufs(&[(Rw, "a \"x\"\nd/")]).noticed().build();
+    let mut client = Client::new(stack.mount());
+    client.find("a").unwrap();
+    crate::plain::apply(
+        &stack.trees[0],
+        &Op::Rename(path("a"), path("d/b"), Replace),
+    )
+    .unwrap();
+    assert!(client.find("a").is_err());
+    assert_eq!(client.read("d/b").unwrap(), b"x");
+}

@@ -408,5 +408,20 @@ fn attributes(variant: u8, dir: bool) -> String {
     };
     let owner = if variant & 12 == 0 { " 7:8" } else { "" };
     let xattr = if variant & 48 == 0 { " user.k=v" } else { "" };
-    format!("{perm}{owner}{xattr}")
+    let list = if dir && variant & 0xc0 == 0x40 {
+        DEFAULT_ACL
+    } else {
+        ""
+    };
+    format!("{perm}{owner}{xattr}{list}")
 }
+
+/// What a directory hands down: read and write for user 5, whatever the umask says.
+const DEFAULT_ACL: &str = concat!(
+    " system.posix_acl_default=\\x02\\x00\\x00\\x00",
+    "\\x01\\x00\\x07\\x00\\xff\\xff\\xff\\xff",
+    "\\x02\\x00\\x06\\x00\\x05\\x00\\x00\\x00",
+    "\\x04\\x00\\x05\\x00\\xff\\xff\\xff\\xff",
+    "\\x10\\x00\\x07\\x00\\xff\\xff\\xff\\xff",
+    "\\x20\\x00\\x00\\x00\\xff\\xff\\xff\\xff",
+);

@@ -78,16 +78,25 @@ fn make(tree: &MemoryTree, path: &str, node: &Node) {
 }
 
 fn set_all(tree: &MemoryTree, object: Object<'_, MemoryTree>, node: &Node) {
-    let symlink = matches!(node.what, What::Symlink(_));
-    let changes = Changes {
+    // What the directory handed down, if it has a default ACL.
+    for name in tree.xattr_names(object).unwrap() {
+        tree.remove_xattr(object, &name).unwrap();
+    }
+    let owner = Changes {
         uid: Some(node.uid),
         gid: Some(node.gid),
-        perm: (!symlink).then_some(node.perm),
         ..Changes::default()
     };
-    tree.set_attr(object, &changes).unwrap();
+    tree.set_attr(object, &owner).unwrap();
     for (name, value) in &node.xattrs {
         tree.set_xattr(object, name, value, XattrHow::Set).unwrap();
+    }
+    if !matches!(node.what, What::Symlink(_)) {
+        let perm = Changes {
+            perm: Some(node.perm),
+            ..Changes::default()
+        };
+        tree.set_attr(object, &perm).unwrap();
     }
 }
 

@@ -1,0 +1,33 @@
+//! Directories keep their times when something in them is only copied up.
+//!
+//! A copy-up makes names on a branch, which gives the directory there a new time; in the union nothing has
+//! come or gone. Overlayfs and AUFS put the time back, too.
+
+use std::sync::Arc;
+
+use rules::{Changes, SetTime};
+use tree::{Object, Tree};
+
+use crate::branch::BranchDir;
+use crate::error::Result;
+
+/// Does something in a directory of a branch that the union does not show, and puts the directory's time back. The
+/// caller holds the `change` of the union's directory, so that no other change loses its time.
+pub(crate) fn keeping_time<T: Tree, R>(
+    dir: &Arc<BranchDir<T>>,
+    deed: impl FnOnce() -> Result<R>,
+) -> Result<R> {
+    let handle = dir.open()?;
+    let this = Object::Dir(&*handle);
+    let before = dir.tree().attr(this)?;
+    let done = deed()?;
+    let time = Changes {
+        mtime: Some(SetTime::To(before.mtime)),
+        ..Changes::default()
+    };
+    // A directory of somebody else keeps the new time: that is no reason to fail a copy-up.
+    if let Err(error) = dir.tree().set_attr(this, &time) {
+        tracing::debug!(%error, "a directory's time could not be put back");
+    }
+    Ok(done)
+}
