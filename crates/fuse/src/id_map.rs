@@ -23,7 +23,8 @@ pub struct Range {
 pub struct Mapping {
     /// The ranges; none: every id is itself.
     pub ranges: Vec<Range>,
-    /// The id that everything shows, whatever is on disk.
+    /// The id that everything shows, whatever is on disk, and that what is made or changed gets there: as it is,
+    /// by no range.
     pub squash: Option<u32>,
 }
 
@@ -54,6 +55,9 @@ impl Mapping {
 
     /// Returns the id on disk for one of the mount, or `None` when no range covers it.
     pub fn stored(&self, inside: u32) -> Option<u32> {
+        if self.squash.is_some() {
+            return self.squash;
+        }
         if self.ranges.is_empty() {
             return Some(inside);
         }
@@ -134,12 +138,39 @@ mod tests {
     }
 
     #[test]
-    fn a_squashed_owner_is_shown_but_not_stored() {
+    fn a_squashed_owner_is_shown_and_stored_by_no_range() {
         let mapping = Mapping {
-            ranges: Vec::new(),
-            squash: Some(0),
+            ranges: vec![Range {
+                inside: 0,
+                outside: 100_000,
+                count: 10,
+            }],
+            squash: Some(7),
         };
-        assert_eq!(mapping.shown(5), 0);
-        assert_eq!(mapping.stored(5), Some(5));
+        for id in [0, 5, 100_003, u32::MAX] {
+            assert_eq!(mapping.shown(id), 7);
+            assert_eq!(mapping.stored(id), Some(7));
+        }
+    }
+
+    #[test]
+    fn what_a_caller_makes_belongs_to_the_squashed_owner() {
+        let squash = |id| Mapping {
+            ranges: Vec::new(),
+            squash: id,
+        };
+        let ids = IdMap {
+            uid: squash(Some(3)),
+            gid: squash(None),
+        };
+        assert_eq!(ids.owner(1000, 1001), Ok(Identity { uid: 3, gid: 1001 }));
+        let changes = Changes {
+            uid: Some(1000),
+            gid: Some(1001),
+            ..Changes::default()
+        };
+        let stored = ids.stored(&changes).unwrap();
+        assert_eq!((stored.uid, stored.gid), (Some(3), Some(1001)));
+        assert_eq!(ids.stored(&Changes::default()), Ok(Changes::default()));
     }
 }

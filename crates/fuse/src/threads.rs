@@ -49,9 +49,9 @@ where
     scope(|scope| {
         let deliverer = spawn(scope, "fuse-notices", move || deliver(&notices, device));
         let finisher = spawn(scope, "fuse-finish", move || worklist.work(&session.union));
-        let listener = watching.clone().map(|watching| {
-            spawn(scope, "fuse-watch", move || watching.listen(&session.union))
-        });
+        let listener = watching
+            .clone()
+            .map(|watching| spawn(scope, "fuse-watch", move || watching.listen(&session.union)));
         let helpers = deliverer.and(finisher).map(drop);
         let helpers = helpers.and(listener.transpose().map(drop));
         let served = helpers.and_then(|_| {

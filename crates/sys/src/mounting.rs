@@ -9,8 +9,8 @@ use rules::Errno;
 pub use rustix::mount::MountFlags;
 use rustix::mount::UnmountFlags;
 
-use crate::FuseDevice;
 use crate::errno::IntoErrno;
+use crate::{FuseDevice, mount_table};
 
 /// A FUSE mount to make.
 #[derive(Debug, Clone, Copy)]
@@ -77,7 +77,22 @@ pub fn mount_fuse(device: &FuseDevice, mount: &FuseMount<'_>) -> Result<(), Errn
 }
 
 /// Changes the flags of a mount, all of them at once; those not given are cleared.
+///
+/// Read-only is a flag of the filesystem as well as of the mount, and both must go before anybody can write: the call
+/// is about both. `EBUSY` when it would become read-only while files are open for writing.
+///
+/// Whoever owns the mount but not the filesystem (a user namespace with a mount from outside) may change the
+/// mount alone. `EPERM` when that is not enough to write.
 pub fn remount(target: &Path, flags: MountFlags) -> Result<(), Errno> {
+    match rustix::mount::mount_remount(target, flags, c"").errno() {
+        Err(Errno::PERM) => {}
+        done => return done,
+    }
+    if !flags.contains(MountFlags::RDONLY)
+        && mount_table::mount_at(target)?.is_some_and(|entry| entry.is_read_only_filesystem())
+    {
+        return Err(Errno::PERM);
+    }
     rustix::mount::mount_remount(target, flags | MountFlags::BIND, c"").errno()
 }
 
@@ -94,7 +109,6 @@ pub fn unmount(target: &Path, how: UnmountHow) -> Result<(), Errno> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::mount_table;
     use std::time::Duration;
 
     /// Takes what a test has mounted away with it, failed or not.
@@ -138,6 +152,11 @@ pub(crate) mod tests {
         remount(dir.path(), MountFlags::RDONLY).unwrap();
         let entry = mount_table::mount_at(dir.path()).unwrap().unwrap();
         assert!(entry.has_option("ro") && !entry.has_option("nosuid"));
+        assert!(entry.is_read_only_filesystem());
+        remount(dir.path(), MountFlags::NODEV).unwrap();
+        let entry = mount_table::mount_at(dir.path()).unwrap().unwrap();
+        assert!(entry.has_option("rw") && entry.has_option("nodev"));
+        assert!(!entry.is_read_only_filesystem());
         crate::readahead::set(entry.device, 512).unwrap();
 
         // The first request waits; a second channel can be made and the mount is cut off.

@@ -13,7 +13,6 @@ use crate::branch::BranchDir;
 use crate::dialect::overlay;
 use crate::error::{Refusal, Result};
 use crate::inode::{Data, Inode, Other};
-use crate::kept_times::keeping_time;
 use crate::union::Union;
 
 /// How a copy differs from its original from the start.
@@ -52,7 +51,7 @@ impl<T: Tree> Union<T> {
             Some(parent) => Some(parent.dir()?.change.lock()),
             None => None,
         };
-        build.data = keeping_time(target, || {
+        build.data = self.keeping_time(target, || {
             Ok(make_empty(tree, &handle, &temporary, original, &link)?)
         })?;
         build.made = true;

@@ -15,7 +15,6 @@ use crate::branch::BranchDir;
 use crate::copy::Copied;
 use crate::error::{Refusal, Result};
 use crate::inode::{Data, Inode, Key, Other};
-use crate::kept_times::keeping_time;
 use crate::union::Union;
 
 impl<T: Tree> Union<T> {
@@ -224,7 +223,7 @@ impl<T: Tree> Union<T> {
             self.keep_together(inode, &original, target, &build.temporary, &copy)?;
             inode.other()?.state.write().pseudo_linked = true;
         }
-        keeping_time(target, || {
+        self.keeping_time(target, || {
             let how = RenameHow::Replace;
             Ok(tree.rename(&handle, &build.temporary, &handle, name, how)?)
         })?;
@@ -315,7 +314,7 @@ impl<T: Tree> Union<T> {
             rules::lookup::has_whiteout(&index.sightings(name.as_bytes()), branch)
         })?;
         let downwards = branch > top.index();
-        keeping_time(&above, || {
+        self.keeping_time(&above, || {
             tree.make_dir(&handle, &build.temporary, &Creation::exact(0o700))?;
             build.made = true;
             let copy = Object::Entry(&*handle, &build.temporary);

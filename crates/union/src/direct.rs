@@ -50,6 +50,9 @@ impl Told {
     }
 }
 
+/// A directory of the union, a name in it, and what was seen under that.
+pub(crate) type Place<'a, T> = (&'a Arc<Inode<T>>, &'a Name, &'a [Sighting]);
+
 /// What one branch has under a name, with kind and inode number of an entry.
 struct Look {
     what: Option<Seen>,
@@ -321,7 +324,7 @@ impl<T: Tree> Union<T> {
     pub(crate) fn reconcile(
         &self,
         inode: &Arc<Inode<T>>,
-        place: Option<(&Arc<Inode<T>>, &Name, &[Sighting])>,
+        place: Option<Place<'_, T>>,
         members: Vec<Arc<BranchDir<T>>>,
         generation: u64,
     ) -> Result<bool> {

@@ -1,7 +1,7 @@
 //! Directories keep their times when something in them is only copied up.
 //!
 //! A copy-up makes names on a branch, which gives the directory there a new time; in the union nothing has
-//! come or gone. Overlayfs and AUFS put the time back, too.
+//! come or gone. Overlayfs puts the time back, too; AUFS was meant to and does not (`compat=aufs`).
 
 use std::sync::Arc;
 
@@ -10,10 +10,27 @@ use tree::{Object, Tree};
 
 use crate::branch::BranchDir;
 use crate::error::Result;
+use crate::union::Union;
+
+impl<T: Tree> Union<T> {
+    /// Does something in a directory of a branch that the union does not show, and puts the directory's time back unless
+    /// the settings say otherwise. The caller holds the `change` of the union's directory.
+    pub(crate) fn keeping_time<R>(
+        &self,
+        dir: &Arc<BranchDir<T>>,
+        deed: impl FnOnce() -> Result<R>,
+    ) -> Result<R> {
+        if self.settings.keep_directory_times {
+            keeping_time(dir, deed)
+        } else {
+            deed()
+        }
+    }
+}
 
 /// Does something in a directory of a branch that the union does not show, and puts the directory's time back. The
 /// caller holds the `change` of the union's directory, so that no other change loses its time.
-pub(crate) fn keeping_time<T: Tree, R>(
+fn keeping_time<T: Tree, R>(
     dir: &Arc<BranchDir<T>>,
     deed: impl FnOnce() -> Result<R>,
 ) -> Result<R> {

@@ -11,7 +11,6 @@ use tree::{Access, Object, RenameHow, SyncHow, Tree};
 use crate::branch::BranchDir;
 use crate::error::{Refusal, Result};
 use crate::inode::{Inode, NewBody};
-use crate::kept_times::keeping_time;
 use crate::union::Union;
 
 /// Copies of this size and more are published later.
@@ -74,7 +73,7 @@ impl<T: Tree> Union<T> {
             .name()
             .is_some_and(|(p, n)| Arc::ptr_eq(&p, &parent) && n == name);
         if still_named {
-            keeping_time(&target, || {
+            self.keeping_time(&target, || {
                 let how = RenameHow::Replace;
                 Ok(tree.rename(&handle, &temporary, &handle, &name, how)?)
             })?;

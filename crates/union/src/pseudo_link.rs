@@ -14,7 +14,6 @@ use crate::api::InodeId;
 use crate::branch::BranchDir;
 use crate::error::Result;
 use crate::inode::{Inode, Key, NewBody};
-use crate::kept_times::keeping_time;
 use crate::union::Union;
 
 /// Lower files with several names that were copied up during this mount.
@@ -151,7 +150,7 @@ impl<T: Tree> Union<T> {
         let (from, stored) = self.place_of(inode)?;
         let change = parent.dir()?.change.lock();
         let handle = target.open()?;
-        let linked = keeping_time(&target, || {
+        let linked = self.keeping_time(&target, || {
             let from = from.open()?;
             Ok(target.tree().link(&from, &stored, &handle, name)?)
         });

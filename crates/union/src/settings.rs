@@ -48,6 +48,8 @@ pub struct Settings {
     /// A copy's names get their links on its branch early: those that are known at once, the others when
     /// the union is closed. Otherwise a name gets its link when it is used, as in AUFS.
     pub link_names_early: bool,
+    /// A directory keeps its times when something in it is only copied up.
+    pub keep_directory_times: bool,
     /// ACLs can be read and set; the branches keep and enforce them either way.
     pub acl: bool,
     /// Opening a lower file for writing copies it up at once, as overlayfs does; otherwise the first write does.
@@ -75,6 +77,7 @@ impl Settings {
             always_opaque: false,
             pseudo_links: !overlay,
             link_names_early: true,
+            keep_directory_times: true,
             acl: true,
             copy_up_on_open: overlay,
             durable: true,

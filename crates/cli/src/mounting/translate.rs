@@ -41,6 +41,7 @@ pub(crate) fn settings(parsed: &MountOptions, open_files: u64) -> Settings {
         // Overlay has no place on disk for them: there, a copy stands for one name, as with overlayfs.
         pseudo_links: asked.pseudo_links && parsed.dialect == Dialect::Aufs,
         link_names_early: asked.compat != Compat::Aufs,
+        keep_directory_times: asked.compat != Compat::Aufs,
         acl: asked.acl,
         durable: !asked.volatile,
         sum_space: asked.free_space == FreeSpace::Sum,

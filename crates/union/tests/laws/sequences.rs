@@ -16,7 +16,7 @@ use crate::client::{CALLER, Client, WRITE, errno};
 use crate::operation::{Op, any_op, any_path};
 use crate::outcomes::{clean, may_say_no, same};
 use crate::plain::{self, parent_of};
-use crate::stack::{Plan, Stack, any_plan};
+use crate::stack::{Mode, Plan, Stack, any_plan};
 use crate::view::{Numbers, View, numbered_view, view};
 
 /// One step of a sequence.
@@ -309,7 +309,13 @@ impl Walk {
             return Err("pseudo-links are left after closing".to_owned());
         }
         self.client = Client::new(self.stack.mount());
-        if self.stack.has_pseudo_links() {
+        let writable = self
+            .plan
+            .branches
+            .iter()
+            .filter(|(mode, _)| *mode == Mode::Rw);
+        let parts = !self.plan.settings.pseudo_links && writable.count() > 1;
+        if parts || self.stack.has_pseudo_links() {
             // Names of one lower file part now.
             self.model = view(&self.client.union)?.to_tree();
         }
