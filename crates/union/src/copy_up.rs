@@ -175,6 +175,7 @@ impl<T: Tree> Union<T> {
     }
 
     /// Builds the copy and publishes it, unless the name stopped meaning this object; then `false`.
+    #[expect(clippy::too_many_arguments, reason = "what, where, under which name, and how")]
     fn publish_copy(
         &self,
         inode: &Arc<Inode<T>>,

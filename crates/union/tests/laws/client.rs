@@ -175,5 +175,5 @@ pub(crate) fn read_all(union: &MemoryUnion, id: InodeId) -> Result<Vec<u8>> {
 
 /// Returns the errno of a result.
 pub(crate) fn errno(result: &Result<()>) -> std::result::Result<(), Errno> {
-    result.as_ref().map(|()| ()).map_err(Error::errno)
+    result.as_ref().copied().map_err(Error::errno)
 }
