@@ -47,6 +47,11 @@ impl MountEntry {
     pub fn has_option(&self, option: &str) -> bool {
         self.options.split(',').any(|one| one == option)
     }
+
+    /// Returns whether the filesystem is read-only, through whichever mount it is reached.
+    pub fn is_read_only_filesystem(&self) -> bool {
+        self.super_options.split(',').any(|one| one == "ro")
+    }
 }
 
 /// Reads all mounts that this process sees, each after the one it is mounted on.

@@ -3,7 +3,11 @@
 //! The union is written against [`Tree`] alone. The host's tree lives in `sys`, a
 //! tree in memory in `testkit`; both answer alike, errno by errno.
 
+mod override_stat;
+
 use rules::{Attr, Changes, Creation, Errno, Kind, Name, StatFs};
+
+pub use override_stat::{OverrideStat, Record};
 
 /// One name in a directory, as reading the directory shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -175,7 +175,10 @@ impl<T: Tree> Union<T> {
     }
 
     /// Builds the copy and publishes it, unless the name stopped meaning this object; then `false`.
-    #[expect(clippy::too_many_arguments, reason = "what, where, under which name, and how")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what, where, under which name, and how"
+    )]
     fn publish_copy(
         &self,
         inode: &Arc<Inode<T>>,

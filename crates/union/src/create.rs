@@ -98,7 +98,10 @@ impl<T: Tree> Union<T> {
     }
 
     /// Makes a regular file and opens it, or opens the one that is there unless `exclusive` (then `EEXIST`).
-    #[expect(clippy::too_many_arguments, reason = "what open(2) takes, and who asks")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what open(2) takes, and who asks"
+    )]
     pub fn create(
         &self,
         caller: &Caller,

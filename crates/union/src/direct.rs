@@ -10,48 +10,19 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rules::lookup::{Resolution, Seen, Sighting, dirs, resolve};
+use rules::lookup::{Resolution, Seen};
 use rules::whiteout::{Meaning, meaning};
-use rules::{Attr, BranchIndex, Errno, Kind, Name, Time};
-use tree::{Object, Tree};
+use rules::{Attr, BranchIndex, Errno, Kind, Name};
+use tree::Tree;
 
 use crate::api::{DirectChange, InodeId};
 use crate::branch::BranchDir;
 use crate::error::Result;
 use crate::index::{Index, Shown};
 use crate::inode::{Inode, Key};
-use crate::union::{Union, merged};
-
-/// Attributes that the front end was told last, as far as they tell a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Told {
-    size: u64,
-    mtime: Time,
-    ctime: Time,
-    perm: u32,
-    owner: (u32, u32),
-    nlink: u32,
-}
-
-impl Told {
-    fn of(attr: &Attr) -> Self {
-        Self {
-            size: attr.size,
-            mtime: attr.mtime,
-            ctime: attr.ctime,
-            perm: attr.perm,
-            owner: (attr.uid, attr.gid),
-            nlink: attr.nlink,
-        }
-    }
-
-    fn same_contents(&self, other: &Self) -> bool {
-        (self.size, self.mtime) == (other.size, other.mtime)
-    }
-}
-
-/// A directory of the union, a name in it, and what was seen under that.
-pub(crate) type Place<'a, T> = (&'a Arc<Inode<T>>, &'a Name, &'a [Sighting]);
+use crate::members::is_same;
+use crate::told::Told;
+use crate::union::Union;
 
 /// What one branch has under a name, with kind and inode number of an entry.
 struct Look {
@@ -91,114 +62,6 @@ impl<T: Tree> Union<T> {
         }
     }
 
-    /// Returns whether changes of what is cached about an object will be heard of: its attributes, and for a
-    /// directory the names in it. Always, unless the branches are watched and this part of them is not.
-    pub fn hears(&self, id: InodeId) -> bool {
-        !self.watches() || self.inodes.get(id).is_ok_and(|inode| self.hears_of(&inode))
-    }
-
-    /// Returns whether a change of the names that lead to an object will be heard of.
-    pub fn hears_names(&self, id: InodeId) -> bool {
-        if !self.watches() {
-            return true;
-        }
-        let Ok(inode) = self.inodes.get(id) else {
-            return false;
-        };
-        let names = inode.names.lock().clone();
-        names.iter().all(|(parent, _)| self.hears_of(parent))
-    }
-
-    pub(crate) fn hears_of(&self, inode: &Inode<T>) -> bool {
-        if !self.watches() {
-            return true;
-        }
-        match inode.dir() {
-            Ok(directory) => directory.state.read().is_heard(),
-            Err(_) => {
-                let names = inode.names.lock().clone();
-                let heard = |parent: &Arc<Inode<T>>| {
-                    parent.dir().is_ok_and(|dir| dir.state.read().is_heard())
-                };
-                names.iter().all(|(parent, _)| heard(parent))
-            }
-        }
-    }
-
-    /// Asks for the members of a directory to be watched; returns the branches if all are.
-    pub(crate) fn listen(
-        &self,
-        id: InodeId,
-        members: &[Arc<BranchDir<T>>],
-    ) -> Result<Option<Vec<BranchIndex>>> {
-        let Some(watcher) = self.watcher().filter(|_| self.watches()) else {
-            return Ok(None);
-        };
-        let mut heard = Vec::with_capacity(members.len());
-        for member in members {
-            if !watcher.watch(id, member.index(), &*member.open()?) {
-                return Ok(None);
-            }
-            heard.push(member.index());
-        }
-        Ok(Some(heard))
-    }
-
-    /// Notes that a directory has a member more, which is to be watched like the others.
-    pub(crate) fn listen_to(&self, inode: &Inode<T>, branch: BranchIndex) {
-        let Ok(directory) = inode.dir() else { return };
-        let member = {
-            let state = directory.state.read();
-            match &state.index {
-                Some(index) if index.hears(branch) == Some(false) => state.member(branch).cloned(),
-                _ => return,
-            }
-        };
-        let watched = member.is_some_and(|member| {
-            self.listen(inode.id, &[member])
-                .is_ok_and(|heard| heard.is_some())
-        });
-        let mut state = directory.state.write();
-        match &mut state.index {
-            Some(index) if watched => index.hear(branch),
-            _ => state.forget_index(),
-        }
-    }
-
-    /// Notes what the front end is told about an object.
-    pub(crate) fn tell(&self, inode: &Inode<T>, attr: &Attr) {
-        if !self.watches() {
-            return;
-        }
-        let now = Told::of(attr);
-        let before = inode.told.lock().replace(now);
-        // The attributes are on their way; contents would stay as they are cached.
-        if before.is_some_and(|before| self.contents_changed_by_others(inode, &before, &now)) {
-            self.contents_differ(inode);
-        }
-    }
-
-    /// As `tell`, after a change through the union.
-    pub(crate) fn tell_own(&self, inode: &Inode<T>, attr: &Attr) {
-        if self.watches() {
-            *inode.told.lock() = Some(Told::of(attr));
-        }
-    }
-
-    fn contents_changed_by_others(&self, inode: &Inode<T>, before: &Told, now: &Told) -> bool {
-        let Ok(other) = inode.other() else {
-            return false;
-        };
-        if before.same_contents(now) {
-            return false;
-        }
-        let mut state = other.state.write();
-        // What is written through the union cannot be told from what is written directly.
-        let ours = state.written && self.writable(state.branch);
-        state.pages_stale |= !ours;
-        !ours
-    }
-
     /// Keeps the index that was read anew, and tells what is different in it.
     pub(crate) fn renew(&self, inode: &Arc<Inode<T>>, index: Index) -> Result<()> {
         let directory = inode.dir()?;
@@ -222,162 +85,6 @@ impl<T: Tree> Union<T> {
             }
         }
         Ok(())
-    }
-
-    /// Makes sure that a directory merges what it should, after a change that may concern it.
-    /// The caller holds no lock.
-    pub(crate) fn recheck(&self, inode: &Arc<Inode<T>>) -> Result<()> {
-        if !self.watches() {
-            return Ok(());
-        }
-        let generation = self.generation.load(Ordering::Acquire);
-        {
-            let state = inode.dir()?.state.read();
-            if state.removed || state.checked == generation {
-                return Ok(());
-            }
-        }
-        let Some((parent, name)) = inode.name() else {
-            if inode.id == InodeId::ROOT {
-                let members = merged(&self.dialect, self.roots.iter().cloned())?;
-                self.reconcile(inode, None, members, generation)?;
-            }
-            return Ok(());
-        };
-        let sightings = self.sightings(&parent, &name)?;
-        let members = self.members_of(inode, &parent, &name, &sightings)?;
-        if members.is_empty() {
-            let mut state = inode.dir()?.state.write();
-            // Should it be found under another name, its caches are told what is different there.
-            state.removed = true;
-            state.forget_index();
-            return Ok(());
-        }
-        let place = Some((&parent, &name, &sightings[..]));
-        self.reconcile(inode, place, members, generation).map(drop)
-    }
-
-    /// Lets the directories that one of the union is on the branches part, if one of them is found under another name
-    /// than the union gave it: the others may have stayed.
-    pub(crate) fn part_moved(&self, attr: &Attr, parent: &Arc<Inode<T>>, name: &Name) {
-        if !self.watches() {
-            return;
-        }
-        if let Some(known) = self.inodes.known(attr)
-            && let Some((p, n)) = known.name()
-            && !(Arc::ptr_eq(&p, parent) && n == *name)
-        {
-            self.inodes.part_keys(&known);
-        }
-    }
-
-    /// Returns whether a copy went from above its original by somebody else's doing; they are two from now on.
-    pub(crate) fn has_parted(
-        &self,
-        inode: &Arc<Inode<T>>,
-        parent: &Arc<Inode<T>>,
-        name: &Name,
-        branch: BranchIndex,
-    ) -> Result<bool> {
-        if !self.watches() {
-            return Ok(false);
-        }
-        let change = parent.dir()?.change.lock();
-        let still = self.with_index_locked(parent, |index| index.shown(name).resolution)?;
-        let parted = {
-            let state = inode.other()?.state.read();
-            let copied = state.branch != branch && !state.pseudo_linked;
-            copied && state.unpublished.is_none() && still == Resolution::File(branch)
-        };
-        if parted {
-            self.inodes.part_keys(inode);
-        }
-        drop(change);
-        Ok(parted)
-    }
-
-    /// Returns what a directory merges under its name; nothing if the name does not mean it any more.
-    fn members_of(
-        &self,
-        inode: &Arc<Inode<T>>,
-        parent: &Arc<Inode<T>>,
-        name: &Name,
-        sightings: &[Sighting],
-    ) -> Result<Vec<Arc<BranchDir<T>>>> {
-        let candidates: Vec<_> = {
-            let state = parent.dir()?.state.read();
-            let member = |branch| state.member(branch).map(|dir| dir.child(name.clone()));
-            dirs(sightings).filter_map(member).collect()
-        };
-        let (Resolution::Dir(_), Some(top)) = (resolve(sightings), candidates.first()) else {
-            return Ok(Vec::new());
-        };
-        let attr = top.tree().attr(Object::Dir(&*top.open()?))?;
-        match self.inodes.known(&attr) {
-            Some(known) if Arc::ptr_eq(&known, inode) => merged(&self.dialect, candidates),
-            _ => Ok(Vec::new()),
-        }
-    }
-
-    /// Lets a directory merge these members from now on, which follow from what was seen at its place. Those that are the
-    /// same stay, for others refer to them. `false`: something else is seen there meanwhile.
-    pub(crate) fn reconcile(
-        &self,
-        inode: &Arc<Inode<T>>,
-        place: Option<Place<'_, T>>,
-        members: Vec<Arc<BranchDir<T>>>,
-        generation: u64,
-    ) -> Result<bool> {
-        let directory = inode.dir()?;
-        let mut change = None;
-        if let Some((parent, name, sightings)) = place {
-            change = Some(parent.dir()?.change.lock());
-            let now = self.with_index_locked(parent, |index| index.sightings(name.as_bytes()))?;
-            if now[..] != *sightings {
-                // The union itself may have added one.
-                return Ok(false);
-            }
-        }
-        let old = directory.state.read().members.clone();
-        let mut kept = Vec::with_capacity(members.len());
-        for new in members {
-            let known = old.iter().find(|old| old.index() == new.index());
-            kept.push(match known {
-                Some(known) if is_same(known, &new) => {
-                    if let Some((above, name)) = new.place() {
-                        known.moved(&above, &name);
-                    }
-                    Arc::clone(known)
-                }
-                _ => new,
-            });
-        }
-        let same = kept.len() == old.len() && kept.iter().zip(&old).all(|(a, b)| Arc::ptr_eq(a, b));
-        let mut state = directory.state.write();
-        state.checked = generation;
-        state.removed = false;
-        if !same {
-            state.members = kept;
-            state.forget_index();
-            drop(state);
-            self.contents_differ(inode);
-        }
-        drop(change);
-        Ok(true)
-    }
-
-    /// Notes attributes of a file that was written through the union, at its last close.
-    pub(crate) fn written(&self, inode: &Inode<T>) {
-        let attr = self.attr_of_quietly(inode).ok();
-        let mut told = inode.told.lock();
-        let now = attr.as_ref().map(Told::of);
-        if *told != now
-            && let Some(observer) = self.observer()
-        {
-            // A change that nobody told apart from ours may be among them.
-            observer.attributes_changed(inode.id);
-        }
-        *told = now;
     }
 
     fn name_changed(&self, inode: &Arc<Inode<T>>, branch: BranchIndex, name: &Name) -> Result<()> {
@@ -694,7 +401,7 @@ impl<T: Tree> Union<T> {
         }
     }
 
-    fn contents_differ(&self, inode: &Inode<T>) {
+    pub(crate) fn contents_differ(&self, inode: &Inode<T>) {
         if let Some(observer) = self.observer() {
             observer.contents_changed(inode.id);
         }
@@ -709,16 +416,4 @@ impl<T: Tree> Union<T> {
             watcher.unwatch(id);
         }
     }
-}
-
-/// Returns whether two memories of a directory on a branch mean the same one.
-fn is_same<T: Tree>(one: &Arc<BranchDir<T>>, two: &Arc<BranchDir<T>>) -> bool {
-    if Arc::ptr_eq(one, two) {
-        return true;
-    }
-    let key = |dir: &Arc<BranchDir<T>>| {
-        let handle = dir.open()?;
-        dir.tree().attr(Object::Dir(&*handle)).map(|a| Key::of(&a))
-    };
-    matches!((key(one), key(two)), (Ok(one), Ok(two)) if one == two)
 }

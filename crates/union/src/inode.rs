@@ -18,9 +18,9 @@ use tree::Tree;
 
 use crate::api::InodeId;
 use crate::branch::BranchDir;
-use crate::direct::Told;
 use crate::error::{Refusal, Result};
 use crate::index::Index;
+use crate::told::Told;
 
 /// What an object is on its filesystem: device and inode number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -18,11 +18,14 @@ mod kept_times;
 mod link;
 mod listing;
 mod lookup;
+mod members;
 mod pending;
 mod pseudo_link;
+mod reading;
 mod remove;
 mod rename;
 mod settings;
+mod told;
 mod union;
 mod xattr;
 

@@ -1,0 +1,214 @@
+//! Reading directories of branches into an index, and keeping it true.
+//!
+//! What an interrupted operation left in a writable branch is put right when its directory is read.
+
+use std::sync::Arc;
+
+use rules::whiteout::{Purpose, Temporary};
+use rules::{Attr, BranchIndex, Name};
+use tree::{Object, RenameHow, Tree};
+
+use crate::api::InodeId;
+use crate::branch::BranchDir;
+use crate::dialect::Found;
+use crate::error::{Refusal, Result};
+use crate::index::{Index, Sightings, Stamp};
+use crate::inode::{Directory, DirectoryState, Inode};
+use crate::union::Union;
+
+impl<T: Tree> Union<T> {
+    /// Returns what the branches say about a name.
+    pub(crate) fn sightings(&self, parent: &Arc<Inode<T>>, name: &Name) -> Result<Sightings> {
+        self.with_index(parent, |index| index.sightings(name.as_bytes()))
+    }
+
+    /// Asks the index of a directory, which is read first where needed.
+    pub(crate) fn with_index<R>(
+        &self,
+        inode: &Arc<Inode<T>>,
+        ask: impl Fn(&Index) -> R,
+    ) -> Result<R> {
+        let directory = inode.dir()?;
+        self.recheck(inode)?;
+        if self.is_current(directory)? {
+            let state = directory.state.read();
+            check_there(&state)?;
+            if let Some(index) = &state.index {
+                return Ok(ask(index));
+            }
+        }
+        let change = directory.change.lock();
+        let answer = self.with_index_locked(inode, ask);
+        drop(change);
+        answer
+    }
+
+    /// Asks the index of a directory whose `change` the caller holds.
+    pub(crate) fn with_index_locked<R>(
+        &self,
+        inode: &Arc<Inode<T>>,
+        ask: impl Fn(&Index) -> R,
+    ) -> Result<R> {
+        let directory = inode.dir()?;
+        check_there(&directory.state.read())?;
+        if !self.is_current(directory)? {
+            let members = directory.state.read().members.clone();
+            let index = self.read_index(inode.id, &members)?;
+            self.renew(inode, index)?;
+        }
+        let state = directory.state.read();
+        let index = state.index.as_ref().ok_or(Refusal::NotFound)?;
+        Ok(ask(index))
+    }
+
+    /// Returns whether a directory's index is there and still tells the truth.
+    fn is_current(&self, directory: &Directory<T>) -> Result<bool> {
+        let (members, stamps) = {
+            let state = directory.state.read();
+            match &state.index {
+                None => return Ok(false),
+                Some(index) if index.is_stale() => return Ok(false),
+                Some(index) if self.trusts_branches() || index.is_heard() => return Ok(true),
+                Some(index) => (state.members.clone(), index.stamps.clone()),
+            }
+        };
+        for (member, stamp) in members.iter().zip(&stamps) {
+            if stamp_of(member)? != *stamp {
+                return Ok(false);
+            }
+        }
+        Ok(stamps.len() == members.len())
+    }
+
+    /// Notes that the union itself changed a member of a directory, so that the change is not
+    /// taken for somebody else's. The caller holds `change`.
+    pub(crate) fn touched(&self, inode: &Inode<T>, branch: BranchIndex) {
+        if self.trusts_branches() {
+            return;
+        }
+        let Ok(directory) = inode.dir() else { return };
+        if directory.state.read().is_heard() {
+            return self.listen_to(inode, branch);
+        }
+        let member = directory.state.read().member(branch).cloned();
+        let stamp = member.and_then(|member| stamp_of(&member).ok());
+        let mut state = directory.state.write();
+        let Some(index) = &mut state.index else {
+            return;
+        };
+        match stamp {
+            Some(stamp) => match index.stamps.iter_mut().find(|known| known.branch == branch) {
+                Some(known) => *known = stamp,
+                None => {
+                    let at = index.stamps.partition_point(|known| known.branch < branch);
+                    index.stamps.insert(at, stamp);
+                }
+            },
+            // Nobody can say what it looks like: read it again next time.
+            None => state.index = None,
+        }
+    }
+
+    fn read_index(&self, id: InodeId, members: &[Arc<BranchDir<T>>]) -> Result<Index> {
+        let mut index = Index::default();
+        // Before anything is read, so that no change falls in between.
+        if let Some(heard) = self.listen(id, members)? {
+            index.hear_all(heard);
+        }
+        for member in members {
+            if !self.trusts_branches() && !index.is_heard() {
+                index.stamps.push(stamp_of(member)?);
+            }
+            let repaired = self.read_member(&mut index, member)?;
+            if repaired && let Some(stamp) = index.stamps.last_mut() {
+                *stamp = stamp_of(member)?;
+            }
+        }
+        Ok(index)
+    }
+
+    /// Reads one branch's part of a directory; returns whether something left over was put right.
+    fn read_member(&self, index: &mut Index, member: &Arc<BranchDir<T>>) -> Result<bool> {
+        let powers = member.branch.powers;
+        let branch = member.index();
+        let mut whiteouts = Vec::new();
+        let mut left_over = Vec::new();
+        for found in self.dialect.read(member)? {
+            match found {
+                Found::Entry(entry) => index.found(branch, entry.name, entry.kind, entry.ino),
+                Found::Whiteout(name, what) if powers.whiteouts => whiteouts.push((name, what)),
+                Found::Temporary(name, temporary) if powers.writable => {
+                    left_over.push((name, temporary));
+                }
+                Found::Whiteout(..) | Found::Temporary(..) => {}
+            }
+        }
+        let mut repaired = false;
+        for (name, what) in whiteouts {
+            // Where changes are made, an entry beside its whiteout is one whose operation did
+            // not get to its end, and it still counts. In a layer, the whiteout does, as in AUFS.
+            let wins = !powers.writable;
+            if index.found_whiteout(branch, name.clone(), what, wins) && !wins {
+                self.dialect
+                    .remove_beside(member.tree(), &*member.open()?, &name)?;
+                repaired = true;
+            }
+        }
+        for (name, temporary) in left_over {
+            repaired |= self.clear_away(index, member, &name, &temporary)?;
+        }
+        Ok(repaired)
+    }
+
+    /// Removes what an interrupted operation left, or gives it its name back.
+    fn clear_away(
+        &self,
+        index: &mut Index,
+        member: &Arc<BranchDir<T>>,
+        name: &Name,
+        temporary: &Temporary,
+    ) -> Result<bool> {
+        if self.in_progress.lock().contains(name) {
+            return Ok(false);
+        }
+        let (branch, handle, tree) = (member.index(), member.open()?, member.tree());
+        let taken = index
+            .sightings(temporary.name.as_bytes())
+            .iter()
+            .any(|s| s.branch == branch);
+        if temporary.purpose == Purpose::MovedAway && !taken {
+            let to = &temporary.name;
+            tree.rename(&handle, name, &handle, to, RenameHow::NoReplace)?;
+            if let Some(attr) = tree.look(&handle, to)? {
+                index.put(branch, to, attr.kind, attr.ino);
+            }
+            return Ok(true);
+        }
+        tracing::info!(%name, branch = branch.0, "removing what an interrupted operation left");
+        if let Err(error) = self.scrap(member, name) {
+            tracing::warn!(%name, branch = branch.0, %error, "cannot remove what is left over");
+        }
+        Ok(true)
+    }
+}
+
+fn check_there<T: Tree>(state: &DirectoryState<T>) -> Result<()> {
+    if state.removed {
+        Err(Refusal::NotFound.into())
+    } else {
+        Ok(())
+    }
+}
+
+fn stamp_of<T: Tree>(member: &Arc<BranchDir<T>>) -> Result<Stamp> {
+    let attr = member.tree().attr(Object::Dir(&*member.open()?))?;
+    let Attr {
+        ino, mtime, ctime, ..
+    } = attr;
+    Ok(Stamp {
+        branch: member.index(),
+        ino,
+        mtime,
+        ctime,
+    })
+}
