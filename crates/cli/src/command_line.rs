@@ -64,13 +64,15 @@ Behaviour: udba=none (nobody else changes the branches: all is remembered), reva
 show after a second, or after entry_timeout=, attr_timeout=, negative_timeout=), notify (the
 branches are watched: all is remembered until it changes); cpup=tdp|bup|bu; diropq=w|a; noplink; noacl; sum; volatile
 (nothing is synced); compat=aufs|overlay (whose defaults hold); uidmapping=, gidmapping=,
-squash_to_root, squash_to_uid=, squash_to_gid=.
+squash_to_root, squash_to_uid=, squash_to_gid= (one owner for all that is shown and made);
+xattr_permissions=2|1 (owners and permissions in an attribute: user.containers.override_stat, or
+security.fuseoverlayfs.override_stat for root).
 
 Mount: ro, nosuid, nodev, noexec, noatime, fsname=, subtype=, allow_other (always for root), and
 whatever else fstab may hold.
 
 Not supported yet, and refused: create= other than tdp, dirren, shwh, the branch attributes
-coo_reg, coo_all, moo and fhsm, xattr_permissions=, and changing branches by remount.";
+coo_reg, coo_all, moo and fhsm, and changing branches by remount.";
 
 /// Unmount a union and wait until its branches are free
 ///

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use fuse::Counters;
 use serde::{Deserialize, Serialize};
-use sys::HostTree;
+use tree::Tree;
 use union::Union;
 
 /// How long a server may take to answer.
@@ -31,7 +31,7 @@ pub(crate) struct Counts {
 }
 
 /// Answers everybody who connects. A server that cannot works without.
-pub(crate) fn offer(socket: &Path, counters: Arc<Counters>, union: Arc<Union<HostTree>>) {
+pub(crate) fn offer<T: Tree>(socket: &Path, counters: Arc<Counters>, union: Arc<Union<T>>) {
     let listener = match listen(socket) {
         Ok(listener) => listener,
         Err(error) => {
@@ -81,7 +81,7 @@ pub(crate) fn ask(socket: &Path) -> Option<Counts> {
 }
 
 impl Counts {
-    fn of(counters: &Counters, union: &Union<HostTree>) -> Self {
+    fn of<T: Tree>(counters: &Counters, union: &Union<T>) -> Self {
         let requests = counters.requests();
         Self {
             requests: requests

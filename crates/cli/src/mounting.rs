@@ -8,6 +8,7 @@ pub(crate) mod attach;
 pub(crate) mod branches;
 pub(crate) mod place;
 pub(crate) mod plan;
+pub(crate) mod predecessor;
 pub(crate) mod request;
 pub(crate) mod serve;
 pub(crate) mod translate;

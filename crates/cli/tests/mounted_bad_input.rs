@@ -96,11 +96,6 @@ const TABLE: &[Row] = &[
         &["branch 1", "coo_all is not supported yet"],
     ),
     (
-        &["-o", "lowerdir=b1,xattr_permissions=2", "m"],
-        32,
-        &["xattr_permissions=2 is not supported yet"],
-    ),
-    (
         &["-o", "remount,add:1:b2", "m"],
         32,
         &["remount is not supported yet"],

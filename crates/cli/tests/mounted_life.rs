@@ -131,6 +131,8 @@ fn mount_and_umount_of_the_system_find_the_helpers() {
         cat m/d/two; echo new > m/new
         mount -o remount,ro m
         touch m/x 2>/dev/null && echo writable
+        mount -o remount,rw m
+        touch m/x && rm m/x
         umount m
         echo "aufs $PWD/m aufs br:$PWD/b0=rw:$PWD/b1,nofail,_netdev 0 0" > fstab
         mount -T fstab "$PWD/m"; cat m/new; umount m

@@ -18,14 +18,22 @@ pub struct Range {
     pub count: u32,
 }
 
+/// One id for all, in place of ranges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Squash {
+    /// The id that everything shows, whatever is on disk.
+    pub shown: u32,
+    /// The id on disk of what is made or changed: the same, unless the server may not act for it.
+    pub stored: u32,
+}
+
 /// One kind of id, users or groups.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Mapping {
     /// The ranges; none: every id is itself.
     pub ranges: Vec<Range>,
-    /// The id that everything shows, whatever is on disk, and that what is made or changed gets there: as it is,
-    /// by no range.
-    pub squash: Option<u32>,
+    /// One id for all; the ranges say nothing then.
+    pub squash: Option<Squash>,
 }
 
 /// How users and groups of the mount and of the disk belong together.
@@ -40,8 +48,8 @@ pub struct IdMap {
 impl Mapping {
     /// Returns the id that the mount shows for one on disk.
     pub fn shown(&self, outside: u32) -> u32 {
-        if let Some(id) = self.squash {
-            return id;
+        if let Some(squash) = self.squash {
+            return squash.shown;
         }
         if self.ranges.is_empty() {
             return outside;
@@ -55,8 +63,8 @@ impl Mapping {
 
     /// Returns the id on disk for one of the mount, or `None` when no range covers it.
     pub fn stored(&self, inside: u32) -> Option<u32> {
-        if self.squash.is_some() {
-            return self.squash;
+        if let Some(squash) = self.squash {
+            return Some(squash.stored);
         }
         if self.ranges.is_empty() {
             return Some(inside);
@@ -145,19 +153,25 @@ mod tests {
                 outside: 100_000,
                 count: 10,
             }],
-            squash: Some(7),
+            squash: Some(Squash {
+                shown: 7,
+                stored: 8,
+            }),
         };
         for id in [0, 5, 100_003, u32::MAX] {
             assert_eq!(mapping.shown(id), 7);
-            assert_eq!(mapping.stored(id), Some(7));
+            assert_eq!(mapping.stored(id), Some(8));
         }
     }
 
     #[test]
     fn what_a_caller_makes_belongs_to_the_squashed_owner() {
-        let squash = |id| Mapping {
+        let squash = |id: Option<u32>| Mapping {
             ranges: Vec::new(),
-            squash: id,
+            squash: id.map(|id| Squash {
+                shown: id,
+                stored: id,
+            }),
         };
         let ids = IdMap {
             uid: squash(Some(3)),

@@ -28,7 +28,7 @@ pub mod transport;
 mod watching;
 
 pub use counters::Counters;
-pub use id_map::{IdMap, Mapping, Range};
+pub use id_map::{IdMap, Mapping, Range, Squash};
 pub use negotiation::MAX_DATA;
 pub use options::{CachePolicy, FOREVER, ServeOptions};
 pub use server::{ServeError, Server};

@@ -46,6 +46,8 @@ pub(crate) enum Mode {
     Cached,
     /// To this backing file.
     Backing(u32),
+    /// Neither: it is for writing, and others read a lower file.
+    Refused,
 }
 
 /// What an open is about to do.
@@ -55,6 +57,8 @@ pub(crate) struct Opening {
     pub(crate) write: bool,
     /// Its reply carries attributes, so none from before are left in the kernel.
     pub(crate) with_attributes: bool,
+    /// The file is a lower one, for reading only.
+    pub(crate) lent: bool,
 }
 
 /// The modes of all open files.
@@ -73,6 +77,8 @@ struct Opens {
     count: u32,
     writers: u32,
     mode: Mode,
+    /// The backing file is a lower one. The kernel would open it again for a writer, and write to it.
+    lent: bool,
     /// The kernel may hold attributes from before somebody wrote behind our back.
     attributes_stale: bool,
 }
@@ -103,9 +109,13 @@ impl<B: Backing> Passthrough<B> {
         let opens = part.entry(id).or_insert_with(|| Opens {
             count: 0,
             writers: 0,
+            lent: opening.lent,
             mode: self.first_mode(candidate),
             attributes_stale: false,
         });
+        if opening.write && opens.lent && opens.mode != Mode::Cached {
+            return Mode::Refused;
+        }
         opens.count += 1;
         if opening.write && opens.mode != Mode::Cached {
             opens.writers += 1;

@@ -97,7 +97,7 @@ where
         opening: Opening,
         opened: &Opened<T>,
         attr: impl FnOnce() -> Option<Attr>,
-    ) -> OpenAnswer {
+    ) -> Result<OpenAnswer, Errno> {
         // Backing files drop set-id bits at each write, whoever writes.
         let mode = self.passthrough.open(id, opening, || {
             let file = opened.settled.as_ref()?;
@@ -106,7 +106,9 @@ where
                 .map(|_| Arc::clone(file))
         });
         match mode {
-            Mode::Backing(backing) => (open_flag::PASSTHROUGH | open_flag::NOFLUSH, backing),
+            Mode::Backing(backing) => Ok((open_flag::PASSTHROUGH | open_flag::NOFLUSH, backing)),
+            // Looked up again it is another inode.
+            Mode::Refused => Err(Errno::STALE),
             Mode::Cached => {
                 let keep = if opened.keep_cache {
                     open_flag::KEEP_CACHE
@@ -115,7 +117,7 @@ where
                 };
                 // What was written through a mapping is waited for, so that close can fail.
                 let flush = if opening.write { 0 } else { open_flag::NOFLUSH };
-                (keep | flush, 0)
+                Ok((keep | flush, 0))
             }
         }
     }

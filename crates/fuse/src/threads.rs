@@ -17,6 +17,7 @@ use crate::background::{Background, Worklist};
 use crate::invalidation::{Notice, Notifier, deliver};
 use crate::server::ServeError;
 use crate::session::Session;
+use crate::transport::crew::Crew;
 use crate::transport::device;
 use crate::watching::Watching;
 
@@ -46,6 +47,7 @@ where
         worklist,
         watching,
     } = tasks;
+    let crew = Crew::default();
     scope(|scope| {
         let deliverer = spawn(scope, "fuse-notices", move || deliver(&notices, device));
         let finisher = spawn(scope, "fuse-finish", move || worklist.work(&session.union));
@@ -54,10 +56,13 @@ where
             .map(|watching| spawn(scope, "fuse-watch", move || watching.listen(&session.union)));
         let helpers = deliverer.and(finisher).map(drop);
         let helpers = helpers.and(listener.transpose().map(drop));
+        let crew = &crew;
+        let helpers = helpers.and(spawn(scope, "fuse-watchdog", || crew.watch()).map(drop));
         let served = helpers.and_then(|_| {
-            let workers = spawn_workers(scope, session, device, count)?;
+            let workers = spawn_workers(scope, session, device, crew, count)?;
             join(workers).map_err(ServeError::Read)
         });
+        crew.finish();
         notifier.note(Notice::End);
         background.end();
         if let Some(watching) = watching {
@@ -74,6 +79,7 @@ fn spawn_workers<'scope, T: Tree>(
     scope: &'scope Scope<'scope, '_>,
     session: &'scope Session<T>,
     device: &'scope FuseDevice,
+    crew: &'scope Crew,
     count: usize,
 ) -> Result<Vec<Worker<'scope>>, ServeError>
 where
@@ -81,7 +87,9 @@ where
 {
     let mut workers = Vec::new();
     for number in 0..count.max(1) {
-        match spawn(scope, &format!("fuse-{number}"), || work(session, device)) {
+        match spawn(scope, &format!("fuse-{number}"), move || {
+            work(session, device, crew, number)
+        }) {
             Ok(worker) => workers.push(worker),
             Err(error) if workers.is_empty() => return Err(error),
             Err(error) => tracing::warn!(%error, number, "served by fewer threads"),
@@ -107,7 +115,12 @@ fn join(workers: Vec<Worker<'_>>) -> Result<(), Errno> {
     served
 }
 
-fn work<T: Tree>(session: &Session<T>, device: &FuseDevice) -> Result<(), Errno>
+fn work<T: Tree>(
+    session: &Session<T>,
+    device: &FuseDevice,
+    crew: &Crew,
+    number: usize,
+) -> Result<(), Errno>
 where
     T::File: AsFd,
 {
@@ -116,10 +129,10 @@ where
         tracing::warn!(%errno, "thread cannot act for others");
     }
     match device.clone_session() {
-        Ok(own) => device::serve(&own, session),
+        Ok(own) => device::serve(&own, session, crew, number),
         Err(errno) => {
             tracing::debug!(%errno, "device cannot be cloned: threads share it");
-            device::serve(device, session)
+            device::serve(device, session, crew, number)
         }
     }
 }

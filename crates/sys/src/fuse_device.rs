@@ -58,6 +58,12 @@ impl FuseDevice {
         Ok(clone)
     }
 
+    /// Lets `read` answer `EAGAIN` where it would wait.
+    pub fn set_nonblocking(&self) -> Result<(), Errno> {
+        let flags = rustix::fs::fcntl_getfl(&self.0).errno()?;
+        rustix::fs::fcntl_setfl(&self.0, flags | OFlags::NONBLOCK).errno()
+    }
+
     /// Waits for a request and reads it whole; returns its length.
     ///
     /// `ENODEV` once the mount is gone, `EAGAIN` on a channel that does not block.

@@ -58,6 +58,17 @@ pub fn own() -> Identity {
     }
 }
 
+/// Returns whether objects can be made in the name of an owner.
+pub fn may_act_for(owner: Identity) -> bool {
+    let how = Creation {
+        owner: Some(owner),
+        ..Creation::exact(0)
+    };
+    // On a thread of its own, because this one may start programs.
+    let tried = std::thread::spawn(move || create_as(&how, || Ok(())));
+    matches!(tried.join(), Ok(Ok(())))
+}
+
 /// Prepares this thread for acting in other names.
 ///
 /// Worker threads call it when they start, to learn of trouble early; a thread that did
@@ -277,6 +288,9 @@ mod tests {
         .unwrap();
         assert_eq!(create_as(&creation(1000), || Ok(())), Err(Errno::PERM));
         assert_eq!(fs_ids(), (0, 0));
+        // A new thread has what its maker has.
+        assert!(!may_act_for(creation(1000).owner.unwrap()));
+        assert!(may_act_for(own()));
         assert_eq!(
             create_as(&Creation::exact(0o600), || Ok(fs_ids())),
             Ok((0, 0))

@@ -15,10 +15,10 @@
 //! A file gets its attribute before it gets its name, where the filesystem has files without names (`O_TMPFILE`); there, nobody
 //! ever sees it without. Elsewhere, and for what cannot be without a name, the attribute follows the creation: in
 //! between, the object shows the server's own owner with bits 0755. That gives nothing away: it is empty, nobody but the
-//! server may write to it, and whoever asks for the creation has no answer yet. Through a union nobody
-//! sees it at all, because its names are taken from an index that learns of the name afterwards, or is locked until
-//! then. Looking into the branch shows it; so does a crash in between, which leaves an empty object of the server
-//! that was never promised to anybody. Where the attribute is refused, the object goes again.
+//! server may write to it, and whoever asks for the creation has no answer yet. Through a mount nobody sees it at
+//! all: until the creation is answered, the kernel lets nobody else look up a name in the directory or list it. Looking into
+//! the branch shows it; so does a crash in between, which leaves an empty object of the server that was never promised
+//! to anybody. Where the attribute is refused, the object goes again.
 //!
 //! A change of owner or permissions reads the attribute and writes it: two at once on one object may lose one of
 //! them. The kernel makes such changes of an inode one after another.
@@ -117,7 +117,7 @@ impl<T: Tree> OverrideStat<T> {
             return Ok(());
         }
         let inode = self.inner.attr(root)?;
-        self.write(root, &inode, &Value::of(&inode, None))
+        self.put(root, &inode, &Value::of(&inode, None))
     }
 
     /// Reads what the attribute says of an object that can have one.
@@ -132,7 +132,7 @@ impl<T: Tree> OverrideStat<T> {
         Ok(None)
     }
 
-    fn write(&self, object: Object<'_, T>, inode: &Attr, value: &Value) -> Result<(), Errno> {
+    fn put(&self, object: Object<'_, T>, inode: &Attr, value: &Value) -> Result<(), Errno> {
         let (name, text) = (self.record.name(), value.text(inode));
         self.inner
             .set_xattr(object, name.as_bytes(), text.as_bytes(), XattrHow::Set)
@@ -155,7 +155,9 @@ impl<T: Tree> OverrideStat<T> {
     /// Returns what a file stands for that is none.
     fn disguise_of(&self, object: Object<'_, T>) -> Result<Option<Kind>, Errno> {
         let value = self.value(object)?;
-        Ok(value.and_then(|value| value.disguised).map(|(kind, _)| kind))
+        Ok(value
+            .and_then(|value| value.disguised)
+            .map(|(kind, _)| kind))
     }
 
     /// Returns what the attribute of a new object says, as the kernel would decide it: a directory with the set-group-id bit
@@ -181,7 +183,7 @@ impl<T: Tree> OverrideStat<T> {
     /// Gives a new object its attribute.
     fn settle_new(&self, object: Object<'_, T>, value: &Value) -> Result<(), Errno> {
         let inode = self.inner.attr(object)?;
-        self.write(object, &inode, value)
+        self.put(object, &inode, value)
     }
 
     /// Makes a file that has its attribute when it gets its name, where that can be done.
@@ -196,7 +198,7 @@ impl<T: Tree> OverrideStat<T> {
         }
         let file = self.inner.create_file(dir, name, &OPEN)?;
         let settled = self.settle_new(Object::File(&file), value);
-        self.or_undo(settled, || self.inner.remove_file(dir, name))?;
+        or_undo(settled, || self.inner.remove_file(dir, name))?;
         Ok(file)
     }
 
@@ -204,15 +206,6 @@ impl<T: Tree> OverrideStat<T> {
         let file = self.inner.unnamed_file(dir, &OPEN)?;
         self.settle_new(Object::File(&file), value)?;
         Ok(file)
-    }
-
-    /// Takes a new object away again that could not get its attribute. Failing at that leaves what a crash would leave.
-    fn or_undo(
-        &self,
-        settled: Result<(), Errno>,
-        undo: impl FnOnce() -> Result<(), Errno>,
-    ) -> Result<(), Errno> {
-        settled.or_else(|errno| undo().and(Err(errno)).or(Err(errno)))
     }
 
     /// Changes an object that has no place for the attribute.
@@ -227,6 +220,14 @@ impl<T: Tree> OverrideStat<T> {
         };
         self.inner.set_attr(object, &ours)
     }
+}
+
+/// Takes a new object away again that could not get its attribute. Failing at that leaves what a crash would leave.
+fn or_undo(
+    settled: Result<(), Errno>,
+    undo: impl FnOnce() -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    settled.or_else(|errno| undo().and(Err(errno)).or(Err(errno)))
 }
 
 /// Returns the same object for the tree inside.
@@ -324,7 +325,7 @@ impl<T: Tree> Tree for OverrideStat<T> {
         if changes.drop_set_id && is_file && attr.perm != without_set_id(attr.perm) {
             // On its own and first: contents must not change while the bits are there.
             attr.perm = without_set_id(attr.perm);
-            self.write(object, &inode, &Value::of(&attr, disguised))?;
+            self.put(object, &inode, &Value::of(&attr, disguised))?;
         }
         let contents = Changes {
             size: changes.size,
@@ -342,7 +343,7 @@ impl<T: Tree> Tree for OverrideStat<T> {
                 attr.perm = without_set_id(attr.perm);
             }
             attr.perm = changes.perm.map_or(attr.perm, |perm| perm & 0o7777);
-            self.write(object, &inode, &Value::of(&attr, disguised))?;
+            self.put(object, &inode, &Value::of(&attr, disguised))?;
         }
         if of_inode.is_empty() {
             return Ok(());
@@ -382,7 +383,7 @@ impl<T: Tree> Tree for OverrideStat<T> {
         let value = self.new_value(dir, how, Kind::Dir)?;
         self.inner.make_dir(dir, name, &OPEN)?;
         let settled = self.settle_new(Object::Entry(dir, name), &value);
-        self.or_undo(settled, || self.inner.remove_dir(dir, name))
+        or_undo(settled, || self.inner.remove_dir(dir, name))
     }
 
     fn make_node(
@@ -409,7 +410,7 @@ impl<T: Tree> Tree for OverrideStat<T> {
         }
         self.inner.make_node(dir, name, node, &OPEN)?;
         let settled = self.settle_new(Object::Entry(dir, name), &value);
-        self.or_undo(settled, || self.inner.remove_file(dir, name))
+        or_undo(settled, || self.inner.remove_file(dir, name))
     }
 
     fn make_symlink(
@@ -426,7 +427,7 @@ impl<T: Tree> Tree for OverrideStat<T> {
         let settled = self
             .new_value(dir, how, Kind::Symlink)
             .and_then(|value| self.settle_new(Object::Entry(dir, name), &value));
-        self.or_undo(settled, || self.inner.remove_file(dir, name))
+        or_undo(settled, || self.inner.remove_file(dir, name))
     }
 
     fn link(&self, dir: &T::Dir, name: &Name, to: &T::Dir, new: &Name) -> Result<(), Errno> {

@@ -50,6 +50,8 @@ pub struct Opened<T: Tree> {
     /// The branch's file, open for all that the branch allows, when the object cannot move to another
     /// branch any more: its data may bypass the union. `None` while a copy-up may still happen.
     pub settled: Option<Arc<T::File>>,
+    /// Whether that file is a lower one, which nobody may write to.
+    pub lent: bool,
     /// Whether data cached from earlier opens is still right.
     pub keep_cache: bool,
 }

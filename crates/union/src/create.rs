@@ -165,6 +165,7 @@ impl<T: Tree> Union<T> {
         });
         Ok(Opened {
             settled: Some(file),
+            lent: false,
             keep_cache: false,
         })
     }

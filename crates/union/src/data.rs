@@ -29,15 +29,21 @@ impl<T: Tree> Union<T> {
                 return Err(Refusal::Gone.into());
             }
         }
-        if inode.successor().is_some() {
-            return Err(Refusal::Gone.into());
-        }
-        {
+        let lent = {
             let mut state = other.state.write();
+            if inode.successor().is_some() {
+                return Err(Refusal::Gone.into());
+            }
+            // As with overlayfs, a reader of a lower file keeps it when somebody else changes it.
+            let lent = self.settings.copy_up_on_open
+                && !(flags.write || flags.truncate || state.leaving)
+                && !self.writable(state.branch);
+            state.lent |= lent;
             state.opens += 1;
             state.written |= flags.write;
-        }
-        let opened = self.open_counted(&inode, other, flags);
+            lent
+        };
+        let opened = self.open_counted(&inode, other, flags, lent);
         if opened.is_err() {
             self.closed(&inode, other);
         }
@@ -49,6 +55,7 @@ impl<T: Tree> Union<T> {
         inode: &Arc<Inode<T>>,
         other: &Other<T>,
         flags: OpenFlags,
+        lent: bool,
     ) -> Result<Opened<T>> {
         if flags.truncate {
             let changes = Changes {
@@ -76,17 +83,15 @@ impl<T: Tree> Union<T> {
             data => data?,
         };
         let settled = (writable && data.writable && !pseudo_linked) || self.is_read_only();
-        // As with overlayfs, a reader of a lower file keeps it when somebody else changes it.
-        let lent = self.settings.copy_up_on_open && !writable && !flags.write;
         let settled = settled || lent;
         let heard = self.watches() && self.hears_of(inode);
         let mut state = other.state.write();
-        state.lent |= lent;
         // What the kernel kept is right as long as every change went through it.
         let keep_cache = !state.pages_stale && (self.trusts_branches() || heard);
         state.pages_stale = settled && flags.write;
         Ok(Opened {
             settled: settled.then(|| Arc::clone(&data.file)),
+            lent,
             keep_cache,
         })
     }

@@ -110,6 +110,8 @@ pub(crate) struct OtherState<T: Tree> {
     pub(crate) pages_stale: bool,
     /// Whether it was lent to readers who will not see a copy of it.
     pub(crate) lent: bool,
+    /// Whether it is about to be copied up, so that it is lent to nobody any more.
+    pub(crate) leaving: bool,
     /// The name under which a copy is to appear once it is durable; until then `place` is a temporary one.
     pub(crate) unpublished: Option<InodeName<T>>,
     /// Whether the name came by a copy-up and may not be on disk yet; a sync of the file must see to it.
@@ -458,6 +460,10 @@ impl<T: Tree> Table<T> {
             successor.confirm(|| true);
             if let Some(new) = Arc::get_mut(&mut successor) {
                 new.number = inode.number;
+                if let Body::Other(other) = &mut new.body {
+                    // Whoever has it made is about to change it, and must find it so.
+                    other.state.get_mut().leaving = true;
+                }
                 new.names = Mutex::new(std::mem::take(&mut *inode.names.lock()));
                 new.keys = Mutex::new(std::mem::take(&mut *inode.keys.lock()));
             }
@@ -547,6 +553,7 @@ impl<T: Tree> Table<T> {
                     pseudo_linked,
                     pages_stale: false,
                     lent: false,
+                    leaving: false,
                     unpublished: None,
                     name_not_durable: false,
                     last: None,

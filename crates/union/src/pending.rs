@@ -114,23 +114,22 @@ impl<T: Tree> Union<T> {
         let Ok(other) = inode.other() else {
             return Ok(inode);
         };
-        let body = {
-            let state = other.state.read();
-            if !state.lent || state.opens == 0 || self.writable(state.branch) {
-                drop(state);
-                return Ok(inode);
-            }
-            let (branch, place) = (state.branch, state.place.clone());
-            let (dir, name): (Arc<BranchDir<T>>, Name) = place.ok_or(Refusal::Gone)?;
-            NewBody::Other {
-                branch,
-                place: Some((dir, name)),
-                pseudo_linked: false,
-            }
+        // One look and one note: a reader who came in between would keep what is copied up, and who writes to the copy
+        // would write to the reader's original.
+        let mut state = other.state.write();
+        if !state.lent || state.opens == 0 || self.writable(state.branch) {
+            state.leaving = true;
+            drop(state);
+            return Ok(inode);
+        }
+        let place: Option<(Arc<BranchDir<T>>, Name)> = state.place.clone();
+        let body = NewBody::Other {
+            branch: state.branch,
+            place: Some(place.ok_or(Refusal::Gone)?),
+            pseudo_linked: false,
         };
-        let moving = other.moving.lock();
         let successor = self.inodes.succeed(&inode, body);
-        drop(moving);
+        drop(state);
         Ok(successor)
     }
 }

@@ -1,23 +1,30 @@
 #!/usr/bin/env python3
-"""manifest.py DIR   one line for each object below DIR, sorted: type and mode, owner, size, link target, hash
+"""manifest.py [--aufs] DIR   one line for each object below DIR, sorted: type and mode, owner, size, link target, hash
 of the content, time, hard links, extended attributes. For comparing a tree before and after; inode numbers are
-left out, and link counts of directories."""
+left out, and link counts of directories. --aufs leaves out what AUFS does not keep either: times of directories
+and link counts."""
 import hashlib
 import os
 import stat
 import sys
 
-root = os.fsencode(sys.argv[1])
+as_aufs = sys.argv[1] == "--aufs"
+root = os.fsencode(sys.argv[-1])
 first_names = {}
 
 
 def describe(path):
     status = os.lstat(path)
     kind = stat.S_IFMT(status.st_mode)
-    words = [oct(status.st_mode), str(status.st_uid), str(status.st_gid), str(status.st_mtime_ns)]
+    words = [oct(status.st_mode), str(status.st_uid), str(status.st_gid)]
+    if not (as_aufs and kind == stat.S_IFDIR):
+        words += [str(status.st_mtime_ns)]
     if kind != stat.S_IFDIR and status.st_nlink > 1:
         first = first_names.setdefault((status.st_dev, status.st_ino), path)
-        words += [f"links={status.st_nlink}", f"same={shown(first)}"]
+        if not as_aufs:
+            words += [f"links={status.st_nlink}"]
+        if first != path:
+            words += [f"same={shown(first)}"]
     if kind == stat.S_IFREG:
         content = hashlib.sha256()
         with open(path, "rb") as f:

@@ -158,8 +158,8 @@ impl Checks<'_> {
         let native = NATIVELY_READ_ONLY.contains(&mount.fstype.as_str());
         let default = BranchMode::default_for(index, self.read_only, native);
         let mode = spec.mode.unwrap_or(default);
-        let super_read_only = mount.super_options.split(',').any(|option| option == "ro");
-        if mode.is_writable() && (mount.has_option("ro") || super_read_only) {
+        let read_only = mount.has_option("ro") || mount.is_read_only_filesystem();
+        if mode.is_writable() && read_only {
             return Err(at("writable, but its filesystem is read-only")
                 .hint("give it =ro, or mount the filesystem writable"));
         }

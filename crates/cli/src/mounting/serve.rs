@@ -9,16 +9,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fuse::Server;
+use rules::options;
 use sys::mount_table::{self, DeviceNumber};
 use sys::mounting::UnmountHow;
 use sys::signals::{Signal, Signals};
 use sys::{HostDir, HostTree};
-use tree::Tree;
+use tree::{OverrideStat, Record, Tree};
 use union::{Branch, OpenError, Union};
 
 use super::attach::{self, DetachError};
 use super::branches;
 use super::plan::Plan;
+use super::predecessor;
 use crate::counters;
 use crate::failure::{Exit, Failure};
 use crate::run_state::{self, Recorded, RunState};
@@ -26,10 +28,13 @@ use crate::run_state::{self, Recorded, RunState};
 /// How far the kernel reads ahead, in KiB.
 const READ_AHEAD: u32 = 1024;
 
-/// A mount that is ready to be served.
-pub(crate) struct Ready {
-    server: Server<HostTree>,
-    union: Arc<Union<HostTree>>,
+/// A mount that is ready to be served, whatever trees are stacked.
+pub(crate) struct Ready(Box<dyn FnOnce() -> Exit>);
+
+/// The same, knowing the trees.
+struct Prepared<T: Tree> {
+    server: Server<T>,
+    union: Arc<Union<T>>,
     mounted: Mounted,
     signals: Signals,
     recorded: Option<Recorded>,
@@ -46,15 +51,50 @@ struct Mounted {
 
 impl Ready {
     /// Mounts and answers the kernel's first question.
-    pub(crate) fn make(mut plan: Plan) -> anyhow::Result<Self> {
+    pub(crate) fn make(plan: Plan) -> anyhow::Result<Self> {
+        match plan.parsed.settings.override_stat {
+            options::OverrideStat::None => Self::over(plan, |_, tree| Ok(tree)),
+            options::OverrideStat::User => Self::over(plan, overriding(Record::User)),
+            options::OverrideStat::Privileged => Self::over(plan, overriding(Record::Privileged)),
+        }
+    }
+
+    fn over<T: Tree>(
+        plan: Plan,
+        adapt: impl Fn(Place<'_>, HostTree) -> Result<T, Failure>,
+    ) -> anyhow::Result<Self>
+    where
+        T::Dir: AsFd,
+        T::File: AsFd,
+    {
+        let prepared = Prepared::make(plan, adapt)?;
+        Ok(Self(Box::new(|| prepared.run())))
+    }
+
+    /// Serves until the mount is gone.
+    pub(crate) fn run(self) -> Exit {
+        (self.0)()
+    }
+}
+
+impl<T: Tree> Prepared<T>
+where
+    T::Dir: AsFd,
+    T::File: AsFd,
+{
+    fn make(
+        mut plan: Plan,
+        adapt: impl Fn(Place<'_>, HostTree) -> Result<T, Failure>,
+    ) -> anyhow::Result<Self> {
         sys::limits::clear_umask();
         sys::signals::ignore_broken_pipes();
         // Before the first thread, so that none of them is interrupted.
         let signals = Signals::block()
             .map_err(|errno| Failure::mount(format!("cannot wait for signals: {errno}")))?;
+        predecessor::wait(&plan);
         let roots = roots(&plan)?;
         let state = RunState::of(&plan, &roots);
-        let union = Arc::new(stack(&mut plan)?);
+        let union = Arc::new(stack(&mut plan, adapt)?);
         let device = attach::attach(&plan)?;
         let mounted = Mounted::at(&plan.place);
         let unwinding = LeaveWhenUnwinding(mounted.clone());
@@ -82,8 +122,7 @@ impl Ready {
         })
     }
 
-    /// Serves until the mount is gone.
-    pub(crate) fn run(self) -> Exit {
+    fn run(self) -> Exit {
         let Self {
             server,
             union,
@@ -126,14 +165,52 @@ pub(crate) fn number_of(root: &HostDir) -> i32 {
     root.as_fd().as_raw_fd()
 }
 
-fn stack(plan: &mut Plan) -> Result<Union<HostTree>, Failure> {
+/// Where a branch is in the stack.
+struct Place<'a> {
+    index: usize,
+    path: &'a Path,
+    writable: bool,
+}
+
+/// Lets owners and permissions of a branch be in an attribute.
+fn overriding(
+    record: Record,
+) -> impl Fn(Place<'_>, HostTree) -> Result<OverrideStat<HostTree>, Failure> {
+    move |place, tree| {
+        let tree = OverrideStat::new(tree, record);
+        if place.writable {
+            tree.mark_root().map_err(|errno| {
+                let Place { index, path, .. } = place;
+                let name = record.name();
+                let what = format!("branch {index}: {path:?}: cannot set {name}: {errno}");
+                Failure::mount(what).hint(match record {
+                    Record::User => "take a directory on a filesystem with users' attributes",
+                    Record::Privileged => "run as root, or mount with xattr_permissions=2",
+                })
+            })?;
+        }
+        Ok(tree)
+    }
+}
+
+fn stack<T: Tree>(
+    plan: &mut Plan,
+    adapt: impl Fn(Place<'_>, HostTree) -> Result<T, Failure>,
+) -> Result<Union<T>, Failure> {
     let opened = std::mem::take(&mut plan.branches);
     let paths: Vec<_> = opened.iter().map(|branch| branch.path.clone()).collect();
-    let stacked = opened.into_iter().map(|branch| Branch {
-        powers: branch.mode.powers(),
-        tree: branch.tree,
+    let stacked = opened.into_iter().enumerate().map(|(index, branch)| {
+        let powers = branch.mode.powers();
+        let place = Place {
+            index,
+            path: &branch.path,
+            writable: powers.writable,
+        };
+        let tree = adapt(place, branch.tree)?;
+        Ok(Branch { powers, tree })
     });
-    Union::new(stacked.collect(), plan.settings.clone()).map_err(|error| match error {
+    let stacked = stacked.collect::<Result<_, Failure>>()?;
+    Union::new(stacked, plan.settings.clone()).map_err(|error| match error {
         OpenError::NoBranch => Failure::mount("no branch"),
         OpenError::Branch { index, error } => {
             let path = paths.get(index).map_or(Path::new("?"), PathBuf::as_path);

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use fuse::{CachePolicy, IdMap, Mapping, Range, ServeOptions};
+use fuse::{CachePolicy, IdMap, Mapping, Range, ServeOptions, Squash};
+use rules::Identity;
 use rules::options::{
     AccessTimes, Compat, CopyUpPolicy, Dialect, DirectAccess, FreeSpace, Generic, IdRange,
-    MountOptions, Opacity,
+    MountOptions, Opacity, OverrideStat,
 };
 use rules::placement;
 use sys::capabilities::{self, Capability};
+use sys::identity;
 use sys::mounting::MountFlags;
 use union::{DialectKind, DirectChanges, OverlayMarks, Settings};
 
@@ -42,7 +44,7 @@ pub(crate) fn settings(parsed: &MountOptions, open_files: u64) -> Settings {
         pseudo_links: asked.pseudo_links && parsed.dialect == Dialect::Aufs,
         link_names_early: asked.compat != Compat::Aufs,
         keep_directory_times: asked.compat != Compat::Aufs,
-        acl: asked.acl,
+        acl: has_acl(parsed),
         durable: !asked.volatile,
         sum_space: asked.free_space == FreeSpace::Sum,
         open_dirs: usize::try_from(quarter).unwrap_or(512),
@@ -55,10 +57,15 @@ pub(crate) fn serve_options(parsed: &MountOptions) -> ServeOptions {
     ServeOptions {
         cache: cache(parsed),
         passthrough: is_host_admin(),
-        acl: parsed.settings.acl,
+        acl: has_acl(parsed),
         threads: usize::from(parsed.generic.single_threaded),
         ids: id_map(parsed),
     }
+}
+
+/// Where owners are in an attribute, the inode's ACLs would name others.
+fn has_acl(parsed: &MountOptions) -> bool {
+    parsed.settings.acl && parsed.settings.override_stat == OverrideStat::None
 }
 
 fn is_host_admin() -> bool {
@@ -87,13 +94,26 @@ fn cache(parsed: &MountOptions) -> CachePolicy {
 fn id_map(parsed: &MountOptions) -> IdMap {
     let owners = &parsed.settings.owners;
     let root = owners.squash_to_root.then_some(0);
+    let own = identity::own();
+    // In an attribute everybody can be stored. In inodes the server's own id takes the place of one that it may not act for: it
+    // is squashed anyway, and nothing could be made otherwise.
+    let recorded = parsed.settings.override_stat != OverrideStat::None;
+    let squash = |id: u32, own: u32, owner: Identity| {
+        let may = recorded || id == own || identity::may_act_for(owner);
+        let stored = if may { id } else { own };
+        Squash { shown: id, stored }
+    };
+    let uid = owners.squash_to_uid.or(root);
+    let gid = owners.squash_to_gid.or(root);
+    let uid = uid.map(|uid| squash(uid, own.uid, Identity { uid, ..own }));
+    let gid = gid.map(|gid| squash(gid, own.gid, Identity { gid, ..own }));
     IdMap {
-        uid: mapping(&owners.users, owners.squash_to_uid.or(root)),
-        gid: mapping(&owners.groups, owners.squash_to_gid.or(root)),
+        uid: mapping(&owners.users, uid),
+        gid: mapping(&owners.groups, gid),
     }
 }
 
-fn mapping(ranges: &[IdRange], squash: Option<u32>) -> Mapping {
+fn mapping(ranges: &[IdRange], squash: Option<Squash>) -> Mapping {
     let ranges = ranges.iter().map(|range| Range {
         inside: range.to,
         outside: range.from,

@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 
-use rules::options::{BranchMode, CopyUpOnOpen, CreatePolicy, MountOptions, OverrideStat};
+use rules::options::{BranchMode, CopyUpOnOpen, CreatePolicy, MountOptions};
 
 use super::request::says;
 use crate::failure::Failure;
@@ -24,11 +24,6 @@ pub(crate) fn refuse(options: &OsStr, parsed: &MountOptions) -> Result<(), Failu
     }
     if settings.show_whiteouts {
         return Err(not_yet("shwh"));
-    }
-    match settings.override_stat {
-        OverrideStat::None => {}
-        OverrideStat::Privileged => return Err(not_yet("xattr_permissions=1")),
-        OverrideStat::User => return Err(not_yet("xattr_permissions=2")),
     }
     if !parsed.generic.security_contexts.is_empty() {
         return Err(not_yet("a security context"));

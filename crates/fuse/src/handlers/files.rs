@@ -31,9 +31,12 @@ where
         let opening = Opening {
             write: flags.write,
             with_attributes: false,
+            lent: opened.lent,
         };
         let attr = || self.union.attr(id).ok();
-        let (open_flags, backing) = self.opened(id, opening, &opened, attr);
+        let (open_flags, backing) = self
+            .opened(id, opening, &opened, attr)
+            .inspect_err(|_| self.union.release(id))?;
         let handle = FileHandle::encode(flags);
         reply(
             payload,
@@ -96,8 +99,14 @@ where
         let opening = Opening {
             write: flags.write,
             with_attributes: true,
+            lent: opened.lent,
         };
-        let (open_flags, backing) = self.opened(entry.id, opening, opened, || Some(entry.attr));
+        let (open_flags, backing) = self
+            .opened(entry.id, opening, opened, || Some(entry.attr))
+            .inspect_err(|_| {
+                self.union.release(entry.id);
+                self.union.forget(entry.id, 1);
+            })?;
         let handle = FileHandle::encode(flags);
         // After the open is counted: how long the attributes hold depends on it.
         payload

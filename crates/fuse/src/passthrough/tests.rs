@@ -8,14 +8,17 @@ const ID: InodeId = InodeId(5);
 const READ: Opening = Opening {
     write: false,
     with_attributes: false,
+    lent: false,
 };
 const WRITE: Opening = Opening {
     write: true,
     with_attributes: false,
+    lent: false,
 };
 const CREATE: Opening = Opening {
     write: true,
     with_attributes: true,
+    lent: false,
 };
 
 /// Gives out numbers from 1 on, or an error.
@@ -152,4 +155,14 @@ fn threads_that_open_and_close_agree_on_one_mode_at_a_time() {
         );
     }
     assert_eq!(table.writers.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn nobody_writes_to_a_lower_file_that_others_read() {
+    let table = Register::table(None);
+    let lent = Opening { lent: true, ..READ };
+    assert_eq!(table.open(ID, lent, file), Mode::Backing(1));
+    assert_eq!(table.open(ID, WRITE, file), Mode::Refused);
+    assert!(!table.release(ID, false));
+    assert_eq!(table.open(ID, WRITE, file), Mode::Backing(2));
 }

@@ -5,25 +5,43 @@
 
 use std::io::IoSlice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
 
 use rules::Errno;
 use sys::FuseDevice;
 
+use super::crew::Crew;
 use super::{Answer, Handler, Undo};
 use crate::negotiation::MAX_DATA;
+use crate::protocol::arguments::Arguments;
 use crate::protocol::replies::{OUT_HEADER_BYTES, out_header};
-use crate::protocol::{Message, Payload};
+use crate::protocol::{Message, Opcode, Payload};
 
 /// Room for what comes with the data of the largest request: headers, names, attributes.
 const EXTRA: usize = 1 << 16;
 /// The kernel refuses to fill less than its largest request.
 const BUFFER: usize = MAX_DATA as usize + EXTRA;
 
-/// Answers requests of a device until the filesystem is unmounted.
-pub fn serve<H: Handler>(device: &FuseDevice, handler: &H) -> Result<(), Errno> {
+/// How long the leader looks for the next request before it sleeps: about what a client needs between two requests.
+/// Waking up again would take longer.
+const LOOKS_ON: Duration = Duration::from_micros(30);
+/// Requests that move this many bytes are left to another thread than the leader.
+const MUCH_DATA: usize = 64 << 10;
+
+/// Answers requests of a device until the filesystem is unmounted, as the thread of this number in a crew.
+pub fn serve<H: Handler>(
+    device: &FuseDevice,
+    handler: &H,
+    crew: &Crew,
+    number: usize,
+) -> Result<(), Errno> {
     let mut connection = Connection::new(device);
-    while connection.exchange(handler)? {}
-    Ok(())
+    let served = device
+        .set_nonblocking()
+        .and_then(|()| connection.work(handler, crew, number));
+    // Also after an error: nobody else would hear of the end.
+    crew.finish();
+    served
 }
 
 /// A device with the buffers of one thread.
@@ -44,6 +62,45 @@ impl<'a> Connection<'a> {
         }
     }
 
+    fn work<H: Handler>(&mut self, handler: &H, crew: &Crew, number: usize) -> Result<(), Errno> {
+        while crew.lead(number) {
+            let Some(length) = self.next()? else {
+                return Ok(());
+            };
+            match Message::parse(&self.request[..length]) {
+                Ok(message) => {
+                    if takes_long(&message, length) {
+                        crew.pass(number);
+                    } else {
+                        crew.begin(message.header.unique);
+                    }
+                    answer(self.device, handler, &message, &mut self.reply);
+                    crew.end(number);
+                }
+                // Without a header there is nobody to answer to.
+                Err(malformed) => tracing::warn!(length, %malformed, "request dropped"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for a request and returns its length; `None` when none will come any more.
+    fn next(&mut self) -> Result<Option<usize>, Errno> {
+        let start = Instant::now();
+        loop {
+            match self.device.read(&mut self.request) {
+                Ok(length) => return Ok(Some(length)),
+                Err(Errno::NODEV) => return Ok(None),
+                Err(Errno::AGAIN) if start.elapsed() < LOOKS_ON => std::thread::yield_now(),
+                Err(Errno::AGAIN) => {
+                    self.device.wait_readable(None)?;
+                }
+                Err(Errno::INTR | Errno::NOENT) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+
     /// Waits for a request and answers it; returns `false` when none will come any more.
     pub fn exchange<H: Handler>(&mut self, handler: &H) -> Result<bool, Errno> {
         let length = match self.device.read(&mut self.request) {
@@ -59,6 +116,23 @@ impl<'a> Connection<'a> {
             Err(malformed) => tracing::warn!(length, %malformed, "request dropped"),
         }
         Ok(true)
+    }
+}
+
+/// Returns whether a request is known to wait for a disk or to move much data.
+fn takes_long(message: &Message<'_>, length: usize) -> bool {
+    let asks_for = |mut arguments: Arguments<'_>| {
+        // The size stands behind the handle and the offset.
+        arguments
+            .skip(16)
+            .and_then(|()| arguments.u32())
+            .unwrap_or(0) as usize
+    };
+    match Opcode::from_raw(message.header.opcode) {
+        Some(Opcode::FSync | Opcode::FSyncDir | Opcode::SyncFs) => true,
+        Some(Opcode::FAllocate | Opcode::CopyFileRange | Opcode::CopyFileRange64) => true,
+        Some(Opcode::Read) => asks_for(message.arguments) >= MUCH_DATA,
+        _ => length >= MUCH_DATA,
     }
 }
 

@@ -4,6 +4,7 @@
 //! delivery; the handler knows nothing of devices, rings or threads. Every request that
 //! waits for a reply gets exactly one, whatever happens in the handler.
 
+pub mod crew;
 pub mod device;
 
 use rules::Errno;

@@ -35,7 +35,9 @@ impl Value {
     /// Reads the text; `None` when it is of another form. Bits of the kind in the mode say nothing: some writers put
     /// them there and some do not. So does a type that is unknown or that of the inode anyway.
     pub(super) fn parse(text: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(text).ok()?.trim_end_matches(['\0', '\n']);
+        let text = std::str::from_utf8(text)
+            .ok()?
+            .trim_end_matches(['\0', '\n']);
         let mut fields = text.splitn(4, ':');
         let uid = id(fields.next()?)?;
         let gid = id(fields.next()?)?;
@@ -158,7 +160,11 @@ mod tests {
             ("5:6:0:dir", (5, 6, 0, Kind::File, 0), "5:6:0000"),
             ("5:6:644:what", (5, 6, 0o644, Kind::File, 0), "5:6:0644"),
             ("5:6:644:char-1", (5, 6, 0o644, Kind::File, 0), "5:6:0644"),
-            ("5:6:644:pipe", (5, 6, 0o644, Kind::Fifo, 0), "5:6:0644:pipe"),
+            (
+                "5:6:644:pipe",
+                (5, 6, 0o644, Kind::Fifo, 0),
+                "5:6:0644:pipe",
+            ),
             (
                 "5:6:777:symlink",
                 (5, 6, 0o777, Kind::Symlink, 0),
@@ -179,7 +185,11 @@ mod tests {
                 (5, 6, 0o660, Kind::CharDevice, 0x1000_0010_012c),
                 "5:6:0660:char-4097-300",
             ),
-            ("-1:4294967295:0700\0", (10, 11, 0o700, Kind::File, 0), "10:11:0700"),
+            (
+                "-1:4294967295:0700\0",
+                (10, 11, 0o700, Kind::File, 0),
+                "10:11:0700",
+            ),
         ] {
             let value = Value::parse(text.as_bytes()).unwrap();
             let attr = value.over(inode(Kind::File));
@@ -192,7 +202,16 @@ mod tests {
 
     #[test]
     fn other_texts_say_nothing() {
-        for text in ["", "0", "0:0", "0:0:", "0:0:9", "a:0:755", "0:-2:755", "4294967296:0:0"] {
+        for text in [
+            "",
+            "0",
+            "0:0",
+            "0:0:",
+            "0:0:9",
+            "a:0:755",
+            "0:-2:755",
+            "4294967296:0:0",
+        ] {
             assert_eq!(Value::parse(text.as_bytes()), None, "{text}");
         }
         assert_eq!(Value::parse(b"0:0:\xff"), None);

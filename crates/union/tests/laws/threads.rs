@@ -1,5 +1,7 @@
 //! Many threads at once: nothing is lost, nothing is copied up twice.
 
+use std::collections::HashSet;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use union::{InodeId, OpenFlags};
@@ -152,4 +154,43 @@ fn one_of_many(union: &MemoryUnion, seed: usize) -> bool {
         union.forget(id, 1);
     }
     done
+}
+
+/// Who reads a lower file in overlay's dialect goes past the union; a writer that shared its inode would go there, too.
+#[test]
+fn what_readers_were_lent_is_never_opened_for_writing() {
+    let lower: String = (0..FILES).map(|n| format!("f{n} \"x\"\n")).collect();
+    let plan = Plan::aufs(&[(Mode::Rw, ""), (Mode::Wh, &lower)]).overlay();
+    let stack = plan.build();
+    let union = stack.mount();
+    let (lent, written) = (Mutex::new(HashSet::new()), Mutex::new(HashSet::new()));
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (union, lent, written) = (&union, &lent, &written);
+            scope.spawn(move || {
+                for n in 0..FILES {
+                    let name = format!("f{n}");
+                    let flags = OpenFlags {
+                        write: thread.is_multiple_of(2),
+                        ..WRITE
+                    };
+                    // As the kernel does it: a stale inode is looked up again, once.
+                    let found = || union.lookup(InodeId::ROOT, name.as_bytes());
+                    let mut id = found().unwrap().unwrap().id;
+                    let opened = union.open(id, flags).or_else(|_| {
+                        id = found().unwrap().unwrap().id;
+                        union.open(id, flags)
+                    });
+                    match opened.unwrap() {
+                        opened if opened.lent => lent.lock().unwrap().insert(id),
+                        _ if flags.write => written.lock().unwrap().insert(id),
+                        _ => true,
+                    };
+                }
+            });
+        }
+    });
+    let (lent, written) = (lent.into_inner().unwrap(), written.into_inner().unwrap());
+    assert_eq!(written.len(), FILES);
+    assert!(lent.is_disjoint(&written));
 }
