@@ -36,6 +36,7 @@ impl<T: Tree> Union<T> {
             }
             // As with overlayfs, a reader of a lower file keeps it when somebody else changes it.
             let lent = self.settings.copy_up_on_open
+                && state.lendable
                 && !(flags.write || flags.truncate || state.leaving)
                 && !self.writable(state.branch);
             state.lent |= lent;

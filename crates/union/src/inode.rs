@@ -108,6 +108,8 @@ pub(crate) struct OtherState<T: Tree> {
     pub(crate) pseudo_linked: bool,
     /// Whether the contents may have changed without the kernel's cache noticing.
     pub(crate) pages_stale: bool,
+    /// Whether readers may keep the original while it is changed, for its size.
+    pub(crate) lendable: bool,
     /// Whether it was lent to readers who will not see a copy of it.
     pub(crate) lent: bool,
     /// Whether it is about to be copied up, so that it is lent to nobody any more.
@@ -552,6 +554,7 @@ impl<T: Tree> Table<T> {
                     written: false,
                     pseudo_linked,
                     pages_stale: false,
+                    lendable: false,
                     lent: false,
                     leaving: false,
                     unpublished: None,

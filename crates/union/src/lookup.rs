@@ -91,6 +91,10 @@ impl<T: Tree> Union<T> {
             self.inodes.forget(&inode, 1);
             return Ok(None);
         }
+        let lendable = attr.size >= self.settings.lend_from;
+        if other.state.read().lendable != lendable {
+            other.state.write().lendable = lendable;
+        }
         let (elsewhere, moved) = {
             let state = other.state.read();
             let elsewhere = state.branch != branch || state.pseudo_linked;

@@ -54,6 +54,9 @@ pub struct Settings {
     pub acl: bool,
     /// Opening a lower file for writing copies it up at once, as overlayfs does; otherwise the first write does.
     pub copy_up_on_open: bool,
+    /// With `copy_up_on_open`: readers of lower files of this many bytes and more keep the original when somebody else changes
+    /// it, so that their data may bypass the union. Smaller ones are faster through the kernel's cache.
+    pub lend_from: u64,
     /// Copies are made durable before they are published.
     pub durable: bool,
     /// `statfs` adds the filesystems of all branches (`sum`).
@@ -80,6 +83,7 @@ impl Settings {
             keep_directory_times: true,
             acl: true,
             copy_up_on_open: overlay,
+            lend_from: 128 << 10,
             durable: true,
             sum_space: false,
             open_dirs: 512,

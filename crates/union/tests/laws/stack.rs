@@ -66,7 +66,10 @@ impl Plan {
     /// Returns the same stack in overlay's format.
     pub(crate) fn overlay(self) -> Self {
         Self {
-            settings: Settings::new(DialectKind::Overlay(OverlayMarks::Trusted)),
+            settings: Settings {
+                lend_from: 0,
+                ..Settings::new(DialectKind::Overlay(OverlayMarks::Trusted))
+            },
             ..self
         }
     }
@@ -295,7 +298,10 @@ pub(crate) fn any_plan() -> impl Strategy<Value = Plan> {
             }
             let texts = branches.into_iter().map(|branch| branch.text);
             let plan = Plan {
-                settings: Settings::new(dialect),
+                settings: Settings {
+                    lend_from: 0,
+                    ..Settings::new(dialect)
+                },
                 one_disk,
                 branches: modes.into_iter().zip(texts).collect(),
             };
