@@ -245,6 +245,13 @@ fn host_user() -> u32 {
 
 const ROOT_DIR: &str = "/run/plywood";
 
+/// Reads what this user's servers tell, and root's.
+pub(crate) fn nearby() -> Vec<RunState> {
+    let mut dirs = vec![own_dir(), PathBuf::from(ROOT_DIR)];
+    dirs.dedup();
+    dirs.iter().flat_map(|dir| in_dir(dir)).collect()
+}
+
 /// Reads what all servers tell that this user may know of.
 pub(crate) fn all() -> Vec<RunState> {
     let mut states: Vec<_> = dirs().iter().flat_map(|dir| in_dir(dir)).collect();

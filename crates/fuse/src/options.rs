@@ -71,7 +71,7 @@ pub struct ServeOptions {
     pub passthrough: bool,
     /// Whether access control lists are enforced.
     pub acl: bool,
-    /// How many threads answer; 0: as fits the machine.
+    /// How many threads answer; 0: four.
     pub threads: usize,
     /// Who owns what, as seen through the mount.
     pub ids: IdMap,
@@ -81,8 +81,8 @@ impl ServeOptions {
     /// Returns how many threads answer.
     pub(crate) fn thread_count(&self) -> usize {
         match self.threads {
-            // Requests wait for disks: more threads than processors keep those busy.
-            0 => std::thread::available_parallelism().map_or(4, |cpus| cpus.get().clamp(4, 8)),
+            // One leads; the others are there for requests that wait for disks.
+            0 => 4,
             count => count,
         }
     }

@@ -111,7 +111,12 @@ where
     }
 
     /// Serves until the mount is gone and then finishes what the union has pending.
-    pub fn run(mut self) -> Result<(), ServeError> {
+    pub fn run(self) -> Result<(), ServeError> {
+        self.run_and(|| ())
+    }
+
+    /// As `run`; `serving` is called once requests are answered.
+    pub fn run_and(mut self, serving: impl FnOnce()) -> Result<(), ServeError> {
         let agreed = match self.agreed {
             Some(agreed) => agreed,
             None => {
@@ -121,7 +126,7 @@ where
         };
         let session = self.session(agreed);
         let count = self.options.thread_count();
-        let served = threads::serve(&session, &self.device, self.tasks, count);
+        let served = threads::serve(&session, &self.device, self.tasks, count, serving);
         self.union.close();
         served
     }

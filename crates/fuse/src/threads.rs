@@ -30,12 +30,13 @@ pub(crate) struct Tasks {
     pub(crate) watching: Option<Arc<Watching>>,
 }
 
-/// Runs all threads of a session to their end; the first error is the one that is told.
+/// Runs all threads of a session to their end; the first error is the one that is told. `serving` is called once they run.
 pub(crate) fn serve<T: Tree>(
     session: &Session<T>,
     device: &FuseDevice,
     tasks: Tasks,
     count: usize,
+    serving: impl FnOnce(),
 ) -> Result<(), ServeError>
 where
     T::File: AsFd,
@@ -49,19 +50,24 @@ where
     } = tasks;
     let crew = Crew::default();
     scope(|scope| {
-        let deliverer = spawn(scope, "fuse-notices", move || deliver(&notices, device));
-        let finisher = spawn(scope, "fuse-finish", move || worklist.work(&session.union));
-        let listener = watching
-            .clone()
-            .map(|watching| spawn(scope, "fuse-watch", move || watching.listen(&session.union)));
-        let helpers = deliverer.and(finisher).map(drop);
-        let helpers = helpers.and(listener.transpose().map(drop));
         let crew = &crew;
-        let helpers = helpers.and(spawn(scope, "fuse-watchdog", || crew.watch()).map(drop));
-        let served = helpers.and_then(|_| {
-            let workers = spawn_workers(scope, session, device, crew, count)?;
-            join(workers).map_err(ServeError::Read)
+        // Those that answer come first: somebody may be waiting already.
+        let workers = spawn_workers(scope, session, device, crew, count);
+        let helpers = spawn(scope, "fuse-watchdog", || crew.watch()).and_then(|_| {
+            spawn(scope, "fuse-notices", move || deliver(&notices, device))?;
+            spawn(scope, "fuse-finish", move || worklist.work(&session.union))?;
+            if let Some(watching) = watching.clone() {
+                spawn(scope, "fuse-watch", move || watching.listen(&session.union))?;
+            }
+            serving();
+            Ok(())
         });
+        if helpers.is_err() {
+            // Nobody is there for what requests leave to others.
+            crew.finish();
+        }
+        let served = workers.and_then(|workers| join(workers).map_err(ServeError::Read));
+        let served = helpers.and(served);
         crew.finish();
         notifier.note(Notice::End);
         background.end();

@@ -118,7 +118,7 @@ impl Mounted {
             .collect();
         let start = Instant::now();
         while self.shown() != expected {
-            if start.elapsed() > Duration::from_secs(1) {
+            if start.elapsed() > PATIENCE {
                 assert_eq!(self.shown(), expected, "after a second");
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -175,6 +175,9 @@ fn plant(home: &Path) {
     write(home.join("lower/dir/sub/deep"), "deep");
     write(home.join("lower/top"), "top");
 }
+
+/// How long a change may take to show on a machine that does other things as well; alone it takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 const PLANTED: [(&str, &str); 6] = [
     ("dir", "/"),
@@ -325,7 +328,7 @@ fn attributes_changed_directly_are_told() {
     let start = Instant::now();
     let modes = || ["top", "dir"].map(|path| mounted.at(path).metadata().unwrap().mode() & 0o777);
     while modes() != [0o600, 0o711] {
-        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", modes());
+        assert!(start.elapsed() < PATIENCE, "{:?}", modes());
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -390,7 +393,7 @@ fn changes_inside_and_outside_meet() {
         }
     }
     let start = Instant::now();
-    while mounted.shown() != expected && start.elapsed() < Duration::from_secs(1) {
+    while mounted.shown() != expected && start.elapsed() < PATIENCE {
         std::thread::sleep(Duration::from_millis(5));
     }
     assert_eq!(mounted.shown(), expected);

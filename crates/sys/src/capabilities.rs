@@ -1,5 +1,7 @@
 //! What this process may do: capabilities, user namespace, own ids.
 
+use std::sync::OnceLock;
+
 use rules::Errno;
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
@@ -58,11 +60,15 @@ pub fn has(capability: Capability) -> bool {
 
 /// Returns whether user ids mean here what they mean to the host.
 pub fn in_initial_user_namespace() -> bool {
-    let Ok(map) = std::fs::read_to_string("/proc/self/uid_map") else {
-        // No user namespaces in this kernel.
-        return true;
-    };
-    map.split_whitespace().eq(["0", "0", "4294967295"])
+    // A process does not leave its namespace unless it asks to, and this one never asks.
+    static INITIAL: OnceLock<bool> = OnceLock::new();
+    *INITIAL.get_or_init(|| {
+        let Ok(map) = std::fs::read_to_string("/proc/self/uid_map") else {
+            // No user namespaces in this kernel.
+            return true;
+        };
+        map.split_whitespace().eq(["0", "0", "4294967295"])
+    })
 }
 
 /// Returns the effective user id.

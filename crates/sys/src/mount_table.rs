@@ -3,6 +3,8 @@
 //! Nothing here touches a mount: a server that hangs does not make its readers hang.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -85,8 +87,15 @@ pub fn resolved(path: &Path) -> Result<PathBuf, Errno> {
     }
 }
 
+/// Room for the mount table of a busy machine, in bytes.
+const ROOM: usize = 64 << 10;
+
 fn read_from(path: &Path) -> Result<Vec<MountEntry>, Errno> {
-    let table = std::fs::read(path).errno()?;
+    // The kernel makes the table anew for each read: room for all of it makes that one.
+    let mut table = Vec::with_capacity(ROOM);
+    File::open(path)
+        .and_then(|mut file| file.read_to_end(&mut table))
+        .errno()?;
     Ok(table
         .split(|byte| *byte == b'\n')
         .filter_map(parse)

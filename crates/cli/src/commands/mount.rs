@@ -152,7 +152,7 @@ fn mount(request: &Request) -> anyhow::Result<Exit> {
         logging::start(debug);
         let server = Ready::make(plan)?;
         warn();
-        return Ok(server.run());
+        return Ok(server.run(|| ()));
     }
     let exit = in_background(plan)?;
     warn();
@@ -179,11 +179,13 @@ fn in_background(plan: Plan) -> anyhow::Result<Exit> {
             }));
         }
     };
-    if let Err(errno) = ready.ready() {
-        // The mount works all the same.
-        tracing::debug!(%errno, "nobody waits for the mount");
-    }
-    std::process::exit(i32::from(server.run().0));
+    let tell = || {
+        if let Err(errno) = ready.ready() {
+            // The mount works all the same.
+            tracing::debug!(%errno, "nobody waits for the mount");
+        }
+    };
+    std::process::exit(i32::from(server.run(tell).0));
 }
 
 fn wait_for(server: daemon::WaitForReady) -> anyhow::Result<Exit> {

@@ -15,8 +15,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Waits until no server that lost its mount may still write to branches of the plan.
 pub(crate) fn wait(plan: &Plan) {
+    let servers = run_state::nearby();
+    if servers.is_empty() {
+        return;
+    }
     let mounts = mount_table::read().unwrap_or_default();
-    for server in run_state::all() {
+    for server in servers {
         let mounted = mounts.iter().any(|mount| server.is_of(mount));
         if mounted || server.pid == std::process::id() || !writes_to_branch_of(plan, &server) {
             continue;

@@ -2,6 +2,7 @@
 //!
 //! When it ends, for whatever reason, no mount is left that nobody answers.
 
+use std::cell::OnceCell;
 use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -23,13 +24,16 @@ use super::plan::Plan;
 use super::predecessor;
 use crate::counters;
 use crate::failure::{Exit, Failure};
-use crate::run_state::{self, Recorded, RunState};
+use crate::run_state::{self, RunState};
 
 /// How far the kernel reads ahead, in KiB.
 const READ_AHEAD: u32 = 1024;
 
 /// A mount that is ready to be served, whatever trees are stacked.
-pub(crate) struct Ready(Box<dyn FnOnce() -> Exit>);
+pub(crate) struct Ready(Box<dyn FnOnce(OnServing) -> Exit>);
+
+/// What is to be done once the mount can be used.
+type OnServing = Box<dyn FnOnce()>;
 
 /// The same, knowing the trees.
 struct Prepared<T: Tree> {
@@ -37,7 +41,7 @@ struct Prepared<T: Tree> {
     union: Arc<Union<T>>,
     mounted: Mounted,
     signals: Signals,
-    recorded: Option<Recorded>,
+    state: RunState,
     /// Others reach the branches through these, also where the mount hides them.
     roots: Vec<HostDir>,
 }
@@ -68,12 +72,12 @@ impl Ready {
         T::File: AsFd,
     {
         let prepared = Prepared::make(plan, adapt)?;
-        Ok(Self(Box::new(|| prepared.run())))
+        Ok(Self(Box::new(|on_serving| prepared.run(on_serving))))
     }
 
-    /// Serves until the mount is gone.
-    pub(crate) fn run(self) -> Exit {
-        (self.0)()
+    /// Serves until the mount is gone. `on_serving` is called once it can be used and others can find out about it.
+    pub(crate) fn run(self, on_serving: impl FnOnce() + 'static) -> Exit {
+        (self.0)(Box::new(on_serving))
     }
 }
 
@@ -104,42 +108,46 @@ where
             let what = format!("cannot serve {:?}: {error}", plan.place);
             return Err(Failure::mount(what).into());
         }
-        if let Some(device) = mounted.device {
-            // Best effort: reading is slower without.
-            if let Err(errno) = sys::readahead::set(device, READ_AHEAD) {
-                tracing::debug!(%errno, "cannot set how far the kernel reads ahead");
-            }
-        }
         drop(unwinding);
-        let state = state.mounted_as(mounted.device);
         Ok(Self {
             server,
             union,
-            recorded: run_state::record(&state),
+            state: state.mounted_as(mounted.device),
             mounted,
             signals,
             roots,
         })
     }
 
-    fn run(self) -> Exit {
+    fn run(self, on_serving: OnServing) -> Exit {
         let Self {
             server,
             union,
             mounted,
             signals,
-            recorded,
+            state,
             roots,
         } = self;
-        if let Some(recorded) = &recorded {
-            counters::offer(&recorded.socket(), server.counters(), Arc::clone(&union));
-        }
         let asked_to_end = Arc::new(AtomicBool::new(false));
-        obey(signals, mounted.clone(), Arc::clone(&asked_to_end));
-        tracing::info!(mount_point = %mounted.place.display(), "serving");
-        let served = catch_unwind(AssertUnwindSafe(|| server.run()));
+        let counters = server.counters();
+        let recorded = OnceCell::new();
+        let serving = || {
+            if let Some(device) = mounted.device
+                && let Err(errno) = sys::readahead::set(device, READ_AHEAD)
+            {
+                // Reading is slower without.
+                tracing::debug!(%errno, "cannot set how far the kernel reads ahead");
+            }
+            if let Some(recorded) = recorded.get_or_init(|| run_state::record(&state)) {
+                counters::offer(&recorded.socket(), counters, union);
+            }
+            on_serving();
+            obey(signals, mounted.clone(), Arc::clone(&asked_to_end));
+            tracing::info!(mount_point = %mounted.place.display(), "serving");
+        };
+        let served = catch_unwind(AssertUnwindSafe(|| server.run_and(serving)));
         drop(roots);
-        if let Some(recorded) = recorded {
+        if let Some(recorded) = recorded.into_inner().flatten() {
             recorded.forget();
         }
         match served {
