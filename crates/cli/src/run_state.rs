@@ -1,7 +1,8 @@
 //! What running servers tell about themselves: one file each, gone when they are.
 //!
 //! `PID.json` is that of the server with this id. A file whose server is dead counts as absent and is
-//! removed by whoever may. Nothing depends on these files but what people are told.
+//! removed by whoever may. Besides what people are told, `umount` and the next mount of the same branches
+//! depend on them: they wait for a server that is about to end.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File};
