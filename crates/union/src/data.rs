@@ -35,8 +35,10 @@ impl<T: Tree> Union<T> {
                 return Err(Refusal::Gone.into());
             }
             // As with overlayfs, a reader of a lower file keeps it when somebody else changes it.
+            // Small files are read once without the kernel's cache in between, and through it when they are read again.
+            let lendable = state.lendable || !std::mem::replace(&mut state.opened_before, true);
             let lent = self.settings.copy_up_on_open
-                && state.lendable
+                && lendable
                 && !(flags.write || flags.truncate || state.leaving)
                 && !self.writable(state.branch);
             state.lent |= lent;

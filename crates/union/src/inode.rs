@@ -110,6 +110,8 @@ pub(crate) struct OtherState<T: Tree> {
     pub(crate) pages_stale: bool,
     /// Whether readers may keep the original while it is changed, for its size.
     pub(crate) lendable: bool,
+    /// Whether somebody opened it before, since it is known.
+    pub(crate) opened_before: bool,
     /// Whether it was lent to readers who will not see a copy of it.
     pub(crate) lent: bool,
     /// Whether it is about to be copied up, so that it is lent to nobody any more.
@@ -555,6 +557,7 @@ impl<T: Tree> Table<T> {
                     pseudo_linked,
                     pages_stale: false,
                     lendable: false,
+                    opened_before: false,
                     lent: false,
                     leaving: false,
                     unpublished: None,

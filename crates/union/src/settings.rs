@@ -55,7 +55,7 @@ pub struct Settings {
     /// Opening a lower file for writing copies it up at once, as overlayfs does; otherwise the first write does.
     pub copy_up_on_open: bool,
     /// With `copy_up_on_open`: readers of lower files of this many bytes and more keep the original when somebody else changes
-    /// it, so that their data may bypass the union. Smaller ones are faster through the kernel's cache.
+    /// it, so that their data may bypass the union. Smaller ones are faster through the kernel's cache when they are read again.
     pub lend_from: u64,
     /// Copies are made durable before they are published.
     pub durable: bool,
