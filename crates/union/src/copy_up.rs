@@ -201,9 +201,7 @@ impl<T: Tree> Union<T> {
             let temporary = build.temporary.clone();
             self.arrived(inode, target, &temporary, build.data.take());
             build.keep();
-            if !self.publish_later(inode, parent, name)? {
-                self.finish_pending()?;
-            }
+            self.publish_later(inode, parent, name)?;
             return Ok(true);
         }
         let handle = target.open()?;

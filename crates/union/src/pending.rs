@@ -19,35 +19,45 @@ const LARGE: u64 = 4 << 20;
 impl<T: Tree> Union<T> {
     /// Makes all pending copies durable and publishes them. The first error is returned, after all were tried.
     pub fn finish_pending(&self) -> Result<()> {
+        let waiting = std::mem::take(&mut *self.pending.lock());
         let mut done = Ok(());
-        loop {
-            let Some(inode) = self.pending.lock().pop() else {
-                return done;
-            };
-            let published = self.publish(&inode);
-            self.inodes.forget(&inode, 1);
-            done = done.and(published);
+        for inode in waiting {
+            match self.publish(&inode) {
+                Ok(()) => self.inodes.forget(&inode, 1),
+                Err(error) => {
+                    // It is all there is of the change: it stays, to be tried again.
+                    self.pending.lock().push(inode);
+                    done = done.and(Err(error));
+                }
+            }
         }
+        done
     }
 
-    /// Returns whether a copy of this size may be published later.
+    /// Returns whether a copy of this size may be published later, because somebody will see to it.
     pub(crate) fn may_publish_later(&self, length: u64) -> bool {
-        self.settings.durable && length >= LARGE
+        self.settings.durable && length >= LARGE && self.observer().is_some()
     }
 
-    /// Leaves a copy under its temporary name until it is durable. `false`: nobody would publish it.
+    /// Leaves a copy under its temporary name until it is durable.
     pub(crate) fn publish_later(
         &self,
         inode: &Arc<Inode<T>>,
         parent: &Arc<Inode<T>>,
         name: &Name,
-    ) -> Result<bool> {
+    ) -> Result<()> {
         inode.take_reference()?;
         inode.other()?.state.write().unpublished = Some((Arc::clone(parent), name.clone()));
         self.pending.lock().push(Arc::clone(inode));
-        Ok(self
+        let asked = self
             .observer()
-            .is_some_and(|observer| observer.work_is_pending()))
+            .is_some_and(|observer| observer.work_is_pending());
+        tracing::trace!(
+            inode = inode.id.0,
+            asked,
+            "published later, by `close` at the latest"
+        );
+        Ok(())
     }
 
     /// Makes a pending copy durable and gives it its name.

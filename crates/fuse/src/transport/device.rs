@@ -67,19 +67,16 @@ impl<'a> Connection<'a> {
             let Some(length) = self.next()? else {
                 return Ok(());
             };
-            match Message::parse(&self.request[..length]) {
-                Ok(message) => {
-                    if takes_long(&message, length) {
-                        crew.pass(number);
-                    } else {
-                        crew.begin(message.header.unique);
-                    }
-                    answer(self.device, handler, &message, &mut self.reply);
-                    crew.end(number);
-                }
-                // Without a header there is nobody to answer to.
-                Err(malformed) => tracing::warn!(length, %malformed, "request dropped"),
+            let Some(message) = parse(&self.request[..length]) else {
+                continue;
+            };
+            if takes_long(&message, length) {
+                crew.pass(number);
+            } else {
+                crew.begin(message.header.unique);
             }
+            answer(self.device, handler, &message, &mut self.reply);
+            crew.end(number);
         }
         Ok(())
     }
@@ -95,6 +92,7 @@ impl<'a> Connection<'a> {
                 Err(Errno::AGAIN) => {
                     self.device.wait_readable(None)?;
                 }
+                // ENOENT: the request was interrupted before it was read.
                 Err(Errno::INTR | Errno::NOENT) => {}
                 Err(errno) => return Err(errno),
             }
@@ -103,20 +101,24 @@ impl<'a> Connection<'a> {
 
     /// Waits for a request and answers it; returns `false` when none will come any more.
     pub fn exchange<H: Handler>(&mut self, handler: &H) -> Result<bool, Errno> {
-        let length = match self.device.read(&mut self.request) {
-            Ok(length) => length,
-            Err(Errno::NODEV) => return Ok(false),
-            // ENOENT: the request was interrupted before it was read.
-            Err(Errno::INTR | Errno::AGAIN | Errno::NOENT) => return Ok(true),
-            Err(errno) => return Err(errno),
+        let Some(length) = self.next()? else {
+            return Ok(false);
         };
-        match Message::parse(&self.request[..length]) {
-            Ok(message) => answer(self.device, handler, &message, &mut self.reply),
-            // Without a header there is nobody to answer to.
-            Err(malformed) => tracing::warn!(length, %malformed, "request dropped"),
+        if let Some(message) = parse(&self.request[..length]) {
+            answer(self.device, handler, &message, &mut self.reply);
         }
         Ok(true)
     }
+}
+
+fn parse(request: &[u8]) -> Option<Message<'_>> {
+    Message::parse(request)
+        // Without a header there is nobody to answer to.
+        .inspect_err(|malformed| {
+            let length = request.len();
+            tracing::warn!(length, %malformed, "request dropped");
+        })
+        .ok()
 }
 
 /// Returns whether a request is known to wait for a disk or to move much data.
