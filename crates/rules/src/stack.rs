@@ -23,6 +23,23 @@ pub struct Powers {
 }
 
 impl Powers {
+    /// Returns the same as bits, which can be kept where a lock would cost too much.
+    pub fn bits(self) -> u32 {
+        let flags = [self.writable, self.whiteouts, self.linked_whiteouts];
+        let numbered = flags.iter().zip(0..);
+        numbered.fold(0, |bits, (flag, at)| bits | u32::from(*flag) << at)
+    }
+
+    /// Returns what [`Powers::bits`] was made of.
+    pub fn from_bits(bits: u32) -> Self {
+        let flag = |at: u32| bits & 1 << at != 0;
+        Self {
+            writable: flag(0),
+            whiteouts: flag(1),
+            linked_whiteouts: flag(2),
+        }
+    }
+
     /// A writable branch (`rw`).
     pub const WRITABLE: Self = Self {
         writable: true,

@@ -62,9 +62,7 @@ impl<T: Tree> Union<T> {
         match (data, place) {
             // An open file can be cut even when its mode would not let us open it again.
             (Some(data), place) if data.writable && (changes.size.is_some() || place.is_none()) => {
-                Ok(self.roots[0]
-                    .tree()
-                    .set_attr(Object::File(&*data.file), changes)?)
+                Ok(self.tree().set_attr(Object::File(&*data.file), changes)?)
             }
             (_, Some((dir, name))) => {
                 match dir
@@ -79,9 +77,7 @@ impl<T: Tree> Union<T> {
             }
             (Some(_), None) => {
                 let data = self.open_data(inode, other, Access::ReadWrite)?;
-                Ok(self.roots[0]
-                    .tree()
-                    .set_attr(Object::File(&*data.file), changes)?)
+                Ok(self.tree().set_attr(Object::File(&*data.file), changes)?)
             }
             (None, None) => Err(Refusal::Gone.into()),
         }
@@ -102,7 +98,7 @@ impl<T: Tree> Union<T> {
         inode: &Arc<Inode<T>>,
     ) -> Result<Arc<crate::branch::BranchDir<T>>> {
         let top = self.top_of(inode)?;
-        if top.branch.powers.writable {
+        if top.powers().writable {
             return Ok(top);
         }
         match inode.name() {

@@ -4,6 +4,7 @@
 //! the number of descriptors does not grow with the tree.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -19,13 +20,25 @@ pub struct Branch<T: Tree> {
 }
 
 /// A branch in its place in the stack.
+///
+/// Place and powers change only while no operation runs, see `restack`.
 pub(crate) struct Placed<T: Tree> {
-    pub(crate) index: BranchIndex,
+    index: AtomicU16,
     pub(crate) tree: T,
-    pub(crate) powers: Powers,
+    powers: AtomicU32,
     /// The filesystem that its root is on.
     pub(crate) dev: u64,
     cache: Arc<HandleCache<T>>,
+}
+
+impl<T: Tree> Placed<T> {
+    pub(crate) fn index(&self) -> BranchIndex {
+        BranchIndex(self.index.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn powers(&self) -> Powers {
+        Powers::from_bits(self.powers.load(Ordering::Relaxed))
+    }
 }
 
 /// Open directories, oldest first, and how many there may be.
@@ -81,9 +94,9 @@ impl<T: Tree> BranchDir<T> {
         let Branch { tree, powers } = branch;
         let dev = tree.attr(Object::Dir(&*handle))?.dev;
         let branch = Arc::new(Placed {
-            index,
+            index: AtomicU16::new(index.0),
             tree,
-            powers,
+            powers: AtomicU32::new(powers.bits()),
             dev,
             cache: Arc::clone(cache),
         });
@@ -110,7 +123,11 @@ impl<T: Tree> BranchDir<T> {
     }
 
     pub(crate) fn index(&self) -> BranchIndex {
-        self.branch.index
+        self.branch.index()
+    }
+
+    pub(crate) fn powers(&self) -> Powers {
+        self.branch.powers()
     }
 
     pub(crate) fn tree(&self) -> &T {

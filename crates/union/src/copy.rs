@@ -77,7 +77,7 @@ impl<T: Tree> Union<T> {
             tree.set_attr(copy, &copied.changes)?;
         }
         if let Some(file) = &build.data
-            && self.settings.durable
+            && self.settings().durable
             && !copied.publish_later
         {
             // A rename may reach the disk before the data does: a torn file would hide the whole one.
@@ -95,7 +95,7 @@ impl<T: Tree> Union<T> {
     ) -> Result<()> {
         let data = self.open_data(inode, other, Access::ReadQuietly)?;
         let source = Object::File(&*data.file);
-        let tree = self.roots[0].tree();
+        let tree = self.tree();
         let original = tree.attr(source)?;
         let branch = other.state.read().branch;
         let above = (0..=branch.0)
@@ -103,13 +103,13 @@ impl<T: Tree> Union<T> {
             .map(BranchIndex)
             .find(|b| self.writable(*b));
         let root = self.root_of(above.ok_or(Refusal::ReadOnly)?);
-        let file = self.nameless_file(root)?;
+        let file = self.nameless_file(&root)?;
         let length = copied
             .changes
             .size
             .map_or(original.size, |size| size.min(original.size));
         root.tree().copy_data(&data.file, &file, length)?;
-        self.copy_attributes(tree, source, &original, root.tree(), Object::File(&file))?;
+        self.copy_attributes(&tree, source, &original, root.tree(), Object::File(&file))?;
         root.tree().set_attr(Object::File(&file), &copied.changes)?;
         let mut state = other.state.write();
         state.branch = root.index();

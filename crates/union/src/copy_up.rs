@@ -131,7 +131,7 @@ impl<T: Tree> Union<T> {
         parent: &Arc<Inode<T>>,
     ) -> Result<BranchIndex> {
         let members = parent.dir()?.state.read().branches();
-        placement::copy_up(self.settings.copy_up, source, &members, |b| {
+        placement::copy_up(self.settings().copy_up, source, &members, |b| {
             self.can_hold(parent, b)
         })
         .ok_or_else(|| Refusal::ReadOnly.into())
@@ -221,7 +221,7 @@ impl<T: Tree> Union<T> {
             return Err(Refusal::Gone.into());
         }
         let copy = tree.attr(Object::Entry(&*handle, &build.temporary))?;
-        if original.nlink > 1 && self.settings.pseudo_links {
+        if original.nlink > 1 && self.settings().pseudo_links {
             self.keep_together(inode, &original, target, &build.temporary, &copy)?;
             inode.other()?.state.write().pseudo_linked = true;
         }
@@ -237,7 +237,7 @@ impl<T: Tree> Union<T> {
         self.note_entry(parent, target.index(), name, &copy)?;
         drop(change);
         if original.nlink > 1 {
-            if self.settings.pseudo_links {
+            if self.settings().pseudo_links {
                 self.link_names(inode)?;
             } else {
                 self.part_from_other_names(inode, parent, name, &original);
@@ -339,9 +339,9 @@ impl<T: Tree> Union<T> {
             }
             if hidden {
                 let made = tree.open_dir(&handle, &build.temporary)?;
-                self.dialect.mark_opaque(self.root_of(branch), &made)?;
+                self.dialect.mark_opaque(&self.root_of(branch), &made)?;
                 self.dialect
-                    .make_room(self.root_of(branch), &handle, &name)?;
+                    .make_room(&self.root_of(branch), &handle, &name)?;
             }
             tree.rename(
                 &handle,

@@ -44,13 +44,13 @@ impl<T: Tree> Union<T> {
             hidden,
             ..
         } = &site;
-        if *hidden || self.settings.always_opaque {
+        if *hidden || self.settings().always_opaque {
             let mut build = self.begin(target, &name);
             target.tree().make_dir(handle, &build.temporary, &how)?;
             build.made = true;
             let made = target.tree().open_dir(handle, &build.temporary)?;
             self.dialect
-                .mark_opaque(self.root_of(target.index()), &made)?;
+                .mark_opaque(&self.root_of(target.index()), &made)?;
             target.tree().rename(
                 handle,
                 &build.temporary,
@@ -212,7 +212,7 @@ impl<T: Tree> Union<T> {
         let hidden = has_whiteout(&sightings, branch);
         if hidden {
             self.dialect
-                .make_room(self.root_of(branch), &handle, name)?;
+                .make_room(&self.root_of(branch), &handle, name)?;
         }
         Ok(Site {
             target,

@@ -22,7 +22,7 @@ impl<T: Tree> Union<T> {
         if flags.write {
             self.refuse_unwritable(&inode, other)?;
         }
-        if flags.truncate || flags.write && self.settings.copy_up_on_open {
+        if flags.truncate || flags.write && self.settings().copy_up_on_open {
             // Readers keep the original: what is opened for writing is another inode, found by looking again.
             let apart = self.apart(Arc::clone(&inode))?;
             if !Arc::ptr_eq(&apart, &inode) {
@@ -37,7 +37,7 @@ impl<T: Tree> Union<T> {
             // As with overlayfs, a reader of a lower file keeps it when somebody else changes it.
             // Small files are read once without the kernel's cache in between, and through it when they are read again.
             let lendable = state.lendable || !std::mem::replace(&mut state.opened_before, true);
-            let lent = self.settings.copy_up_on_open
+            let lent = self.settings().copy_up_on_open
                 && lendable
                 && !(flags.write || flags.truncate || state.leaving)
                 && !self.writable(state.branch);
@@ -67,7 +67,7 @@ impl<T: Tree> Union<T> {
                 ..Changes::default()
             };
             self.truncate(inode, other, &changes)?;
-        } else if flags.write && self.settings.copy_up_on_open {
+        } else if flags.write && self.settings().copy_up_on_open {
             self.copy_up(inode)?;
         }
         let (branch, pseudo_linked) = {
@@ -132,7 +132,7 @@ impl<T: Tree> Union<T> {
             self.link_used_name(&inode)?;
         }
         let data = self.open_data(&inode, other, Access::Read)?;
-        Ok(self.roots[0].tree().read(&data.file, buffer, offset)?)
+        Ok(self.tree().read(&data.file, buffer, offset)?)
     }
 
     /// Writes; returns how many bytes. `drop_set_id`: the writer may not keep set-id bits.
@@ -144,7 +144,7 @@ impl<T: Tree> Union<T> {
         drop_set_id: bool,
     ) -> Result<usize> {
         let data = self.changeable_data(id)?;
-        let tree = self.roots[0].tree();
+        let tree = self.tree();
         if drop_set_id {
             let changes = Changes {
                 drop_set_id: true,
@@ -168,16 +168,14 @@ impl<T: Tree> Union<T> {
     /// Allocates, punches or shifts space, as `fallocate` does with the same mode.
     pub fn allocate(&self, id: InodeId, mode: u32, offset: u64, length: u64) -> Result<()> {
         let data = self.changeable_data(id)?;
-        Ok(self.roots[0]
-            .tree()
-            .allocate(&data.file, mode, offset, length)?)
+        Ok(self.tree().allocate(&data.file, mode, offset, length)?)
     }
 
     /// Finds data or a hole. `ENXIO` past the end.
     pub fn seek(&self, id: InodeId, offset: u64, what: Seek) -> Result<u64> {
         let inode = self.inodes.get(id)?;
         let data = self.open_data(&inode, inode.file()?, Access::Read)?;
-        Ok(self.roots[0].tree().seek(&data.file, offset, what)?)
+        Ok(self.tree().seek(&data.file, offset, what)?)
     }
 
     /// Copies a range from one file to another; returns how many bytes.
@@ -192,7 +190,7 @@ impl<T: Tree> Union<T> {
         let to = self.changeable_data(to)?;
         let source = self.inodes.get(from)?;
         let from = self.open_data(&source, source.file()?, Access::Read)?;
-        let tree = self.roots[0].tree();
+        let tree = self.tree();
         Ok(tree.copy_range(&from.file, from_offset, &to.file, to_offset, length)?)
     }
 
@@ -205,7 +203,7 @@ impl<T: Tree> Union<T> {
         let data = self.changeable_data(id)?;
         let inode = self.inode(id)?;
         self.publish(&inode)?;
-        self.roots[0].tree().sync_file(&data.file, how)?;
+        self.tree().sync_file(&data.file, how)?;
         let place = {
             let mut state = inode.other()?.state.write();
             let due = std::mem::take(&mut state.name_not_durable);
@@ -222,10 +220,7 @@ impl<T: Tree> Union<T> {
         let inode = self.inode(id)?;
         self.publish_in(&inode)?;
         let members = inode.dir()?.state.read().members.clone();
-        for member in members
-            .iter()
-            .filter(|member| member.branch.powers.writable)
-        {
+        for member in members.iter().filter(|member| member.powers().writable) {
             member.tree().sync_dir(&*member.open()?)?;
         }
         Ok(())
@@ -242,9 +237,7 @@ impl<T: Tree> Union<T> {
             return Ok(());
         }
         let data = self.open_data(inode, other, Access::ReadWrite)?;
-        Ok(self.roots[0]
-            .tree()
-            .set_attr(Object::File(&*data.file), changes)?)
+        Ok(self.tree().set_attr(Object::File(&*data.file), changes)?)
     }
 
     fn refuse_unwritable(&self, inode: &Arc<Inode<T>>, other: &Other<T>) -> Result<()> {

@@ -108,7 +108,11 @@ impl<T: Tree> Union<T> {
         let now = self.look_at(&member, name)?;
         let (before, after, with_dirs, known) = {
             let mut state = directory.state.write();
-            if state.members[0].index() != branch {
+            if state
+                .members
+                .first()
+                .is_some_and(|top| top.index() != branch)
+            {
                 state.links_below = None;
             }
             let Some(index) = &mut state.index else {
@@ -157,7 +161,7 @@ impl<T: Tree> Union<T> {
 
     /// Looks at one name as reading the whole directory would.
     fn look_at(&self, member: &Arc<BranchDir<T>>, name: &Name) -> Result<Look> {
-        let (handle, tree, powers) = (member.open()?, member.tree(), member.branch.powers);
+        let (handle, tree, powers) = (member.open()?, member.tree(), member.powers());
         let attr = tree.look(&handle, name)?;
         let native = attr.is_some_and(|attr| {
             self.dialect.honours_all() && attr.kind == Kind::CharDevice && attr.rdev == 0
@@ -285,7 +289,7 @@ impl<T: Tree> Union<T> {
             return Ok(());
         };
         if self.dialect.is_opaque(&member)? != goes_on {
-            let last = self.roots.len() == branch.get() + 1;
+            let last = self.roots().len() == branch.get() + 1;
             if goes_on || last {
                 return Ok(());
             }

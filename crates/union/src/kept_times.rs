@@ -20,7 +20,7 @@ impl<T: Tree> Union<T> {
         dir: &Arc<BranchDir<T>>,
         deed: impl FnOnce() -> Result<R>,
     ) -> Result<R> {
-        if self.settings.keep_directory_times {
+        if self.settings().keep_directory_times {
             keeping_time(dir, deed)
         } else {
             deed()

@@ -37,12 +37,12 @@ impl<T: Tree> Union<T> {
         let nameless = other.state.read().place.is_none();
         if moves && nameless {
             self.copy_up(&inode)?;
-        } else if moves && !self.settings.pseudo_links {
+        } else if moves && !self.settings().pseudo_links {
             self.copy_up_to(&inode, branch)?;
         }
         let moving = other.moving.lock();
         let site = self.site_on(&parent, &name, branch)?;
-        if moves && !nameless && self.settings.pseudo_links {
+        if moves && !nameless && self.settings().pseudo_links {
             self.copy_as(&inode, &site.target, &name)?;
         } else {
             self.link_on_branch(&inode, &site, &name)?;

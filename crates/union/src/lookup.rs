@@ -91,7 +91,7 @@ impl<T: Tree> Union<T> {
             self.inodes.forget(&inode, 1);
             return Ok(None);
         }
-        let lendable = attr.size >= self.settings.lend_from;
+        let lendable = attr.size >= self.settings().lend_from;
         if other.state.read().lendable != lendable {
             other.state.write().lendable = lendable;
         }
@@ -309,7 +309,7 @@ impl<T: Tree> Union<T> {
                 }
             }
             (None, Some(data), _) => {
-                let mut attr = self.roots[0].tree().attr(Object::File(&*data.file))?;
+                let mut attr = self.tree().attr(Object::File(&*data.file))?;
                 // A lower file whose names are all hidden still has them on its branch.
                 attr.nlink = last.map_or(attr.nlink, |last| last.nlink);
                 attr
@@ -334,7 +334,7 @@ impl<T: Tree> Union<T> {
                 attr.nlink = 0;
                 return Ok(attr);
             }
-            if state.members.len() == 1 {
+            if state.members.len() <= 1 {
                 return Ok(attr);
             }
             (state.members[1..].to_vec(), state.links_below)
@@ -363,7 +363,9 @@ impl<T: Tree> Union<T> {
 
     /// Returns the topmost directory that is merged.
     pub(crate) fn top_of(&self, inode: &Inode<T>) -> Result<Arc<BranchDir<T>>> {
-        Ok(Arc::clone(&inode.dir()?.state.read().members[0]))
+        let state = inode.dir()?.state.read();
+        let top = state.members.first().cloned();
+        top.ok_or_else(|| Refusal::Gone.into())
     }
 
     /// Returns a directory and name on a branch that lead to an object which is no directory.

@@ -34,7 +34,7 @@ impl<T: Tree> Union<T> {
         }
         let Some((parent, name)) = inode.name() else {
             if inode.id == InodeId::ROOT {
-                let members = merged(&self.dialect, self.roots.iter().cloned())?;
+                let members = merged(&self.dialect, self.roots().iter().cloned())?;
                 self.reconcile(inode, None, members, generation)?;
             }
             return Ok(());

@@ -36,7 +36,7 @@ impl<T: Tree> Union<T> {
 
     /// Returns whether a copy of this size may be published later, because somebody will see to it.
     pub(crate) fn may_publish_later(&self, length: u64) -> bool {
-        self.settings.durable && length >= LARGE && self.observer().is_some()
+        self.settings().durable && length >= LARGE && self.observer().is_some()
     }
 
     /// Leaves a copy under its temporary name until it is durable.

@@ -113,7 +113,7 @@ impl<T: Tree> Union<T> {
 
     /// Gives names of a copy their own links on its branch: the one that was used last, or all that are known.
     pub(crate) fn link_names(&self, inode: &Arc<Inode<T>>) -> Result<()> {
-        if !self.settings.link_names_early {
+        if !self.settings().link_names_early {
             return self.link_used_name(inode);
         }
         let pseudo_linked = inode

@@ -129,7 +129,7 @@ impl<T: Tree> Union<T> {
 
     /// Reads one branch's part of a directory; returns whether something left over was put right.
     fn read_member(&self, index: &mut Index, member: &Arc<BranchDir<T>>) -> Result<bool> {
-        let powers = member.branch.powers;
+        let powers = member.powers();
         let branch = member.index();
         let mut whiteouts = Vec::new();
         let mut left_over = Vec::new();

@@ -36,8 +36,8 @@ impl<T: Tree> Union<T> {
         let removal = removal(&sightings, branch);
         match removal {
             Removal::Delete => target.tree().remove_file(&handle, &name)?,
-            Removal::HideAndDelete => self.dialect.hide_and_remove(root, &handle, &name)?,
-            Removal::Hide => self.dialect.hide(root, &handle, &name)?,
+            Removal::HideAndDelete => self.dialect.hide_and_remove(&root, &handle, &name)?,
+            Removal::Hide => self.dialect.hide(&root, &handle, &name)?,
         }
         self.note_removal(&parent, branch, &name, removal)?;
         if let Some(inode) = self.inodes.known(&self.canonical(&attr)) {
@@ -77,9 +77,9 @@ impl<T: Tree> Union<T> {
         let removal = removal(&sightings, branch);
         match removal {
             Removal::Delete => self.remove_own_dir(&target, name)?,
-            Removal::Hide => self.dialect.hide(root, &handle, name)?,
+            Removal::Hide => self.dialect.hide(&root, &handle, name)?,
             Removal::HideAndDelete => {
-                self.dialect.put_beside(root, &handle, name)?;
+                self.dialect.put_beside(&root, &handle, name)?;
                 if let Err(error) = self.remove_own_dir(&target, name) {
                     self.dialect
                         .remove_beside(tree, &handle, name)

@@ -218,7 +218,7 @@ impl<T: Tree> Union<T> {
         let hiding = destination.sightings.first().map_or(top, |s| s.branch);
         let shows = |b| b <= hiding && holds(b);
         let above = source.parent.dir()?.state.read().branches();
-        placement::copy_up(self.settings.copy_up, top, &above, shows)
+        placement::copy_up(self.settings().copy_up, top, &above, shows)
             .ok_or_else(|| Refusal::ReadOnly.into())
     }
 
@@ -267,15 +267,16 @@ impl<T: Tree> Union<T> {
             _ => None,
         };
         if plan.hide_source {
-            self.dialect.put_beside(root, &from_handle, source.name)?;
+            self.dialect.put_beside(&root, &from_handle, source.name)?;
         }
         let moved = (|| {
             if plan.mark_opaque {
                 let handle = tree.open_dir(&from_handle, source.name)?;
-                self.dialect.mark_opaque(root, &handle)?;
+                self.dialect.mark_opaque(&root, &handle)?;
             }
             if plan.reveal {
-                self.dialect.make_room(root, &to_handle, destination.name)?;
+                self.dialect
+                    .make_room(&root, &to_handle, destination.name)?;
             }
             self.move_over(ends, is_dir && replaced.is_some())
         })();
@@ -380,7 +381,7 @@ impl<T: Tree> Union<T> {
             let is_dir = inode.dir().is_ok();
             if self.plan(side, other, *target, is_dir).mark_opaque {
                 let dir = tree.open_dir(handle, side.name)?;
-                self.dialect.mark_opaque(root, &dir)?;
+                self.dialect.mark_opaque(&root, &dir)?;
             }
         }
         let how = RenameHow::Exchange;
@@ -401,7 +402,7 @@ impl<T: Tree> Union<T> {
         is_dir: bool,
     ) -> Plan {
         let (old, new) = (&source.sightings, &destination.sightings);
-        plan(old, new, target, is_dir, self.settings.always_opaque)
+        plan(old, new, target, is_dir, self.settings().always_opaque)
     }
 
     fn attr_at(

@@ -1,9 +1,11 @@
 //! The union: its branches, its inodes, and how both are opened and closed.
 
 use std::collections::HashSet;
+use std::ops::Deref;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
+use arc_swap::{ArcSwap, Guard};
 use parking_lot::{Mutex, RwLock};
 use rules::{BranchIndex, Kind, Name, StatFs};
 use tree::{Object, Tree};
@@ -18,8 +20,8 @@ use crate::settings::{DirectChanges, Settings};
 
 /// Several directory trees, seen as one.
 pub struct Union<T: Tree> {
-    pub(crate) roots: Vec<Arc<BranchDir<T>>>,
-    pub(crate) settings: Settings,
+    roots: ArcSwap<Vec<Arc<BranchDir<T>>>>,
+    settings: ArcSwap<Settings>,
     pub(crate) dialect: Dialect,
     pub(crate) inodes: Table<T>,
     pub(crate) pseudo_links: RwLock<PseudoLinks>,
@@ -31,6 +33,17 @@ pub struct Union<T: Tree> {
     watcher: OnceLock<Arc<dyn Watcher<T>>>,
     /// Counts direct changes that may concern what other directories merge.
     pub(crate) generation: AtomicU64,
+}
+
+/// Some tree of a union.
+pub(crate) struct AnyTree<T: Tree>(Guard<Arc<Vec<Arc<BranchDir<T>>>>>);
+
+impl<T: Tree> Deref for AnyTree<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0[0].tree()
+    }
 }
 
 /// Why a union could not be made of its branches.
@@ -65,7 +78,7 @@ impl<T: Tree> Union<T> {
             branch.powers.whiteouts |= branch.powers.writable || dialect.honours_all();
             let root = BranchDir::root(branch, BranchIndex(place), &cache)
                 .map_err(|errno| at(errno.into()))?;
-            if root.branch.powers.writable {
+            if root.powers().writable {
                 dialect.prepare(&root, settings.pseudo_links).map_err(at)?;
             }
             roots.push(root);
@@ -85,8 +98,8 @@ impl<T: Tree> Union<T> {
             .intern(&attr, || NewBody::Dir(members))
             .confirm(|| true);
         Ok(Self {
-            roots,
-            settings,
+            roots: ArcSwap::from_pointee(roots),
+            settings: ArcSwap::from_pointee(settings),
             dialect,
             inodes,
             pseudo_links: RwLock::default(),
@@ -99,8 +112,18 @@ impl<T: Tree> Union<T> {
     }
 
     /// Returns what was chosen at mount.
-    pub fn settings(&self) -> &Settings {
-        &self.settings
+    pub fn settings(&self) -> impl Deref<Target = Arc<Settings>> + use<T> {
+        self.settings.load()
+    }
+
+    /// Returns the roots of the branches, topmost first.
+    pub(crate) fn roots(&self) -> Guard<Arc<Vec<Arc<BranchDir<T>>>>> {
+        self.roots.load()
+    }
+
+    /// Returns a tree for calls about open files, which any tree of a union answers.
+    pub(crate) fn tree(&self) -> AnyTree<T> {
+        AnyTree(self.roots())
     }
 
     /// Tells a front end from now on what changes without its doing. Only the first one is told.
@@ -130,7 +153,7 @@ impl<T: Tree> Union<T> {
 
     /// Returns whether every branch is read-only, so that nothing can ever change through the union.
     pub fn is_read_only(&self) -> bool {
-        !self.roots.iter().any(|root| root.branch.powers.writable)
+        !self.roots().iter().any(|root| root.powers().writable)
     }
 
     /// Returns how many objects the front end holds.
@@ -149,14 +172,14 @@ impl<T: Tree> Union<T> {
     pub fn stat_fs(&self) -> Result<StatFs> {
         let mut sum: Option<StatFs> = None;
         let mut counted = Vec::new();
-        for root in &self.roots {
+        for root in self.roots().iter() {
             let next = root.tree().stat_fs(&*root.open()?)?;
             if counted.contains(&next.dev) {
                 continue;
             }
             counted.push(next.dev);
             sum = Some(sum.map_or(next, |sum| added(&sum, &next)));
-            if !self.settings.sum_space {
+            if !self.settings().sum_space {
                 break;
             }
         }
@@ -168,7 +191,7 @@ impl<T: Tree> Union<T> {
     /// Makes everything on the writable branches durable.
     pub fn sync_all(&self) -> Result<()> {
         self.finish_pending()?;
-        for root in self.roots.iter().filter(|root| root.branch.powers.writable) {
+        for root in self.roots().iter().filter(|root| root.powers().writable) {
             root.tree().sync_all(&*root.open()?)?;
         }
         Ok(())
@@ -179,7 +202,7 @@ impl<T: Tree> Union<T> {
         if let Err(error) = self.finish_pending() {
             tracing::warn!(%error, "changes to large files of lower branches are lost");
         }
-        if self.settings.link_names_early
+        if self.settings().link_names_early
             && let Err(error) = self.flush_pseudo_links()
         {
             tracing::warn!(%error, "hard links of lower branches fall apart at the next mount");
@@ -187,21 +210,24 @@ impl<T: Tree> Union<T> {
     }
 
     pub(crate) fn writable(&self, branch: BranchIndex) -> bool {
-        self.roots[branch.get()].branch.powers.writable
+        let roots = self.roots();
+        roots
+            .get(branch.get())
+            .is_some_and(|root| root.powers().writable)
     }
 
-    pub(crate) fn root_of(&self, branch: BranchIndex) -> &Arc<BranchDir<T>> {
-        &self.roots[branch.get()]
+    pub(crate) fn root_of(&self, branch: BranchIndex) -> Arc<BranchDir<T>> {
+        Arc::clone(&self.roots()[branch.get()])
     }
 
     /// Returns whether what was read from a branch stays right until the union changes it.
     pub(crate) fn trusts_branches(&self) -> bool {
-        self.settings.direct_changes == DirectChanges::None
+        self.settings().direct_changes == DirectChanges::None
     }
 
     /// Returns whether changes of the branches are heard of, where they can be.
     pub(crate) fn watches(&self) -> bool {
-        self.settings.direct_changes == DirectChanges::Watched
+        self.settings().direct_changes == DirectChanges::Watched
     }
 
     /// Returns an inode that the front end holds, or what took its place.
@@ -232,7 +258,7 @@ pub(crate) fn merged<T: Tree>(
     for dir in dirs {
         // A mark matters only when something follows, so it is looked for when something does.
         if let Some(above) = members.last()
-            && above.branch.powers.whiteouts
+            && above.powers().whiteouts
             && dialect.is_opaque(above)?
         {
             break;

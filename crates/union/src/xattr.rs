@@ -52,7 +52,7 @@ impl<T: Tree> Union<T> {
         if overlay::is_private(name) {
             return Err(Refusal::NotPermitted.into());
         }
-        if !self.settings.acl && name.starts_with(ACL_PREFIX) {
+        if !self.settings().acl && name.starts_with(ACL_PREFIX) {
             return Err(Refusal::NotSupported.into());
         }
         Ok(())
@@ -86,7 +86,7 @@ impl<T: Tree> Union<T> {
                 }
                 done => Ok(done?),
             },
-            (None, Some(data)) => Ok(call(self.roots[0].tree(), Object::File(&*data.file))?),
+            (None, Some(data)) => Ok(call(&self.tree(), Object::File(&*data.file))?),
             (None, None) => Err(Refusal::Gone.into()),
         }
     }

@@ -18,7 +18,7 @@ pub(super) fn prepare<T: Tree>(root: &Arc<BranchDir<T>>, pseudo_links: bool) -> 
     let handle = root.open()?;
     let tree = root.tree();
     let base = name(whiteout::BASE);
-    if root.branch.powers.linked_whiteouts {
+    if root.powers().linked_whiteouts {
         make_mark(tree, &handle, &base)?;
     } else {
         absent(tree.remove_file(&handle, &base))?;
@@ -58,7 +58,7 @@ pub(super) fn is_opaque<T: Tree>(tree: &T, dir: &T::Dir) -> Result<bool> {
 /// Leaves a mark in a directory: a link to the branch's base file, or a file of its own.
 pub(super) fn leave<T: Tree>(root: &Arc<BranchDir<T>>, dir: &T::Dir, mark: &Name) -> Result<()> {
     let tree = root.tree();
-    if !root.branch.powers.linked_whiteouts {
+    if !root.powers().linked_whiteouts {
         return make_mark(tree, dir, mark);
     }
     let base = name(whiteout::BASE);
