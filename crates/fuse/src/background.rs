@@ -64,6 +64,7 @@ impl Worklist {
                     Err(RecvTimeoutError::Timeout) => break false,
                 }
             };
+            let _passage = union.pass();
             if let Err(error) = union.finish_pending() {
                 tracing::warn!(%error, "copy-up not made durable");
             }

@@ -10,16 +10,16 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rules::{BranchIndex, Errno};
+use rules::Errno;
 use sys::notify::{Event, Notifier, Watch, What};
 use tree::Tree;
-use union::{DirectChange, InodeId, Union, Watcher};
+use union::{BranchId, DirectChange, InodeId, Union, Watcher};
 
 /// How long changes are gathered, so that many of one file are one: well below what anybody notices.
 const GATHER: Duration = Duration::from_millis(2);
 
 /// A directory of the union on a branch.
-type Member = (InodeId, BranchIndex);
+type Member = (InodeId, BranchId);
 
 /// The queue of changes and whom they concern.
 #[derive(Debug)]
@@ -130,7 +130,7 @@ impl<T: Tree> Watcher<T> for Watching
 where
     T::Dir: AsFd,
 {
-    fn watch(&self, id: InodeId, branch: BranchIndex, dir: &T::Dir) -> bool {
+    fn watch(&self, id: InodeId, branch: BranchId, dir: &T::Dir) -> bool {
         // Locked meanwhile, so that no other thread ends the watch before it is noted.
         let mut watches = self.watches.lock();
         match self.queue.watch(dir.as_fd()) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rules::{Attr, BranchIndex, Identity, Kind, Name};
+use rules::{Attr, Identity, Kind, Name};
 use tree::Tree;
 
 /// The number by which a front end names an object while it holds references to it.
@@ -15,6 +15,10 @@ impl InodeId {
     /// The root directory.
     pub const ROOT: Self = Self(1);
 }
+
+/// What a branch is called while it is in the stack, wherever that is. Never used again by the same union.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BranchId(pub u32);
 
 /// An object found under a name. The front end owns one more reference to `id`, see `Union::forget`.
 #[derive(Debug, Clone, Copy)]
@@ -91,7 +95,7 @@ pub trait Observer: Send + Sync {
 pub trait Watcher<T: Tree>: Send + Sync {
     /// Watches what a directory has on a branch: each change after this call is told. `false`: it cannot be watched.
     /// Watching one again changes nothing.
-    fn watch(&self, id: InodeId, branch: BranchIndex, dir: &T::Dir) -> bool;
+    fn watch(&self, id: InodeId, branch: BranchId, dir: &T::Dir) -> bool;
     /// Ends all watches of a directory.
     fn unwatch(&self, id: InodeId);
 }

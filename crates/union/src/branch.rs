@@ -11,6 +11,8 @@ use parking_lot::Mutex;
 use rules::{BranchIndex, Errno, Name, Powers};
 use tree::{Object, Tree};
 
+use crate::api::BranchId;
+
 /// One directory tree of the union with what it may be used for.
 pub struct Branch<T: Tree> {
     /// The tree.
@@ -23,6 +25,7 @@ pub struct Branch<T: Tree> {
 ///
 /// Place and powers change only while no operation runs, see `restack`.
 pub(crate) struct Placed<T: Tree> {
+    pub(crate) id: BranchId,
     index: AtomicU16,
     pub(crate) tree: T,
     powers: AtomicU32,
@@ -38,6 +41,14 @@ impl<T: Tree> Placed<T> {
 
     pub(crate) fn powers(&self) -> Powers {
         Powers::from_bits(self.powers.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_index(&self, index: BranchIndex) {
+        self.index.store(index.0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_powers(&self, powers: Powers) {
+        self.powers.store(powers.bits(), Ordering::Relaxed);
     }
 }
 
@@ -87,6 +98,7 @@ impl<T: Tree> BranchDir<T> {
     /// Opens the root of a branch.
     pub(crate) fn root(
         branch: Branch<T>,
+        id: BranchId,
         index: BranchIndex,
         cache: &Arc<HandleCache<T>>,
     ) -> Result<Arc<Self>, Errno> {
@@ -94,6 +106,7 @@ impl<T: Tree> BranchDir<T> {
         let Branch { tree, powers } = branch;
         let dev = tree.attr(Object::Dir(&*handle))?.dev;
         let branch = Arc::new(Placed {
+            id,
             index: AtomicU16::new(index.0),
             tree,
             powers: AtomicU32::new(powers.bits()),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rules::lookup::{Seen, Sighting, resolve};
 
-use rules::{Attr, BranchIndex, Changes, Creation, Name, placement};
+use rules::{Attr, BranchIndex, Changes, Creation, Kind, Name, placement};
 use tree::{Object, RenameHow, Tree};
 
 use crate::branch::BranchDir;
@@ -376,9 +376,14 @@ impl<T: Tree> Union<T> {
         name: &Name,
         attr: &Attr,
     ) -> Result<()> {
-        if let Some(index) = &mut parent.dir()?.state.write().index {
+        let mut state = parent.dir()?.state.write();
+        if let Some(index) = &mut state.index {
             index.put(branch, name, attr.kind, attr.ino);
         }
+        if attr.kind == Kind::Dir {
+            state.links_below = None;
+        }
+        drop(state);
         self.touched(parent, branch);
         Ok(())
     }

@@ -164,7 +164,7 @@ impl<T: Tree> Union<T> {
             writable: true,
         });
         Ok(Opened {
-            settled: Some(file),
+            settled: self.settings().writers_bypass.then_some(file),
             lent: false,
             keep_cache: false,
         })

@@ -85,7 +85,8 @@ impl<T: Tree> Union<T> {
             Err(_) if !flags.write && writable => self.open_data(inode, other, Access::Read)?,
             data => data?,
         };
-        let settled = (writable && data.writable && !pseudo_linked) || self.is_read_only();
+        let bypass = data.writable && !pseudo_linked && self.settings().writers_bypass;
+        let settled = (writable && bypass) || self.is_read_only();
         let settled = settled || lent;
         let heard = self.watches() && self.hears_of(inode);
         let mut state = other.state.write();

@@ -15,7 +15,7 @@ use rules::whiteout::{Meaning, meaning};
 use rules::{Attr, BranchIndex, Errno, Kind, Name};
 use tree::Tree;
 
-use crate::api::{DirectChange, InodeId};
+use crate::api::{BranchId, DirectChange, InodeId};
 use crate::branch::BranchDir;
 use crate::error::Result;
 use crate::index::{Index, Shown};
@@ -32,7 +32,12 @@ struct Look {
 
 impl<T: Tree> Union<T> {
     /// Notes that somebody changed a directory of a branch: this union, or anybody else.
-    pub fn branch_changed(&self, id: InodeId, branch: BranchIndex, change: DirectChange<'_>) {
+    pub fn branch_changed(&self, id: InodeId, branch: BranchId, change: DirectChange<'_>) {
+        let _passage = self.pass();
+        let Some(branch) = self.index_of(branch) else {
+            // It is not in the stack any more.
+            return;
+        };
         let Ok(inode) = self.directory(id) else {
             self.unwatch(id);
             return;
@@ -411,7 +416,7 @@ impl<T: Tree> Union<T> {
         }
     }
 
-    fn next_generation(&self) {
+    pub(crate) fn next_generation(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 

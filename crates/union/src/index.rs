@@ -23,6 +23,8 @@ pub(crate) struct Index {
     /// Whether it is kept only for comparison with what is read next.
     stale: bool,
     listing: Option<Arc<Listing>>,
+    /// What names meant when their topmost branch got another place or left.
+    uncovered: Vec<(Name, Resolution)>,
 }
 
 #[derive(Default)]
@@ -60,9 +62,9 @@ pub(crate) type Listing = Vec<ListedName>;
 pub(crate) struct ListedName {
     pub(crate) name: Name,
     pub(crate) kind: Option<Kind>,
-    /// Inode number on the branch that serves the name.
+    /// Inode number on the branch that serves the name, and the filesystem of that branch.
     pub(crate) ino: u64,
-    pub(crate) branch: BranchIndex,
+    pub(crate) dev: u64,
 }
 
 impl Index {
@@ -128,6 +130,22 @@ impl Index {
             .filter(|name| !new.names.contains_key(*name));
         let names = new.names.keys().chain(gone);
         names.filter(differs).cloned().collect()
+    }
+
+    /// Returns the names that mean something else in an index that was read after a change of branches. Directories that
+    /// merge others than before still mean the same.
+    pub(crate) fn differences_after_restack(&self, new: &Self) -> Vec<Name> {
+        let is_dir = |resolution| matches!(resolution, Resolution::Dir(_));
+        let differing = self.differences(new).into_iter();
+        let differing = differing.map(|name| (self.shown(&name).resolution, name));
+        let uncovered = self
+            .uncovered
+            .iter()
+            .map(|(name, before)| (*before, name.clone()));
+        let all = differing.chain(uncovered);
+        all.filter(|(before, name)| !(is_dir(*before) && is_dir(new.shown(name).resolution)))
+            .map(|(_, name)| name)
+            .collect()
     }
 
     /// Returns what a branch has under a name.
@@ -206,6 +224,43 @@ impl Index {
         self.stale
     }
 
+    /// Gives the branches other numbers; what those say that get none is forgotten. The index is kept for comparison only.
+    pub(crate) fn renumber(&mut self, number: impl Fn(BranchIndex) -> Option<BranchIndex>) {
+        let uncovered = &mut self.uncovered;
+        self.names.retain(|name, slot| {
+            let before = resolve(&slot.sightings);
+            let top = slot.sightings.first().map(|sighting| sighting.branch);
+            slot.sightings
+                .retain(|sighting| match number(sighting.branch) {
+                    Some(branch) => {
+                        sighting.branch = branch;
+                        true
+                    }
+                    None => false,
+                });
+            slot.sightings
+                .sort_unstable_by_key(|sighting| sighting.branch);
+            let now = slot.sightings.first().map(|sighting| sighting.branch);
+            if top.and_then(&number) != now {
+                uncovered.push((name.clone(), before));
+                (slot.kind, slot.ino) = (None, 0);
+            }
+            !slot.sightings.is_empty()
+        });
+        self.stamps.retain_mut(|stamp| match number(stamp.branch) {
+            Some(branch) => {
+                stamp.branch = branch;
+                true
+            }
+            None => false,
+        });
+        self.stamps.sort_unstable_by_key(|stamp| stamp.branch);
+        if let Some(heard) = &mut self.heard {
+            *heard = heard.iter().filter_map(|branch| number(*branch)).collect();
+        }
+        self.listing = None;
+    }
+
     /// Adds what a branch has while the branches are read topmost first.
     pub(crate) fn found(&mut self, branch: BranchIndex, name: Name, kind: Option<Kind>, ino: u64) {
         let what = if kind == Some(Kind::Dir) {
@@ -280,7 +335,9 @@ impl Index {
     }
 
     /// Returns the visible names, in the order in which the branches have them.
-    pub(crate) fn listing(&mut self) -> Arc<Listing> {
+    ///
+    /// `dev` tells the filesystem of a branch.
+    pub(crate) fn listing(&mut self, dev: impl Fn(BranchIndex) -> u64) -> Arc<Listing> {
         let names = &self.names;
         let listing = self.listing.get_or_insert_with(|| {
             let visible = names.iter().filter_map(|(name, slot)| {
@@ -290,7 +347,7 @@ impl Index {
                     name: name.clone(),
                     kind,
                     ino,
-                    branch,
+                    dev: dev(branch),
                 })
             });
             Arc::new(visible.collect())
@@ -321,7 +378,7 @@ mod tests {
 
     fn visible(index: &mut Index) -> Vec<String> {
         index
-            .listing()
+            .listing(|_| 0)
             .iter()
             .map(|listed| listed.name.to_string())
             .collect()

@@ -75,10 +75,12 @@ pub(crate) struct Directory<T: Tree> {
 }
 
 pub(crate) struct DirectoryState<T: Tree> {
-    /// The directories that are merged, topmost first; never empty.
+    /// The directories that are merged, topmost first; none once their branches are gone.
     pub(crate) members: Vec<Arc<BranchDir<T>>>,
     /// Names in it, once somebody asked.
     pub(crate) index: Option<Index>,
+    /// How often it is open for reading its names.
+    pub(crate) opens: u32,
     /// Whether it was removed.
     pub(crate) removed: bool,
     /// Links that the members below the topmost add to the count, while nobody else changes them.
@@ -352,6 +354,12 @@ impl<T: Tree> Table<T> {
             .insert(key, Arc::clone(inode));
     }
 
+    /// Lets an object that nobody holds keep the number of what it is a copy of.
+    pub(crate) fn keep_number(&self, attr: &Attr, original: Key) {
+        let number = self.number(original);
+        self.copies.write().insert(Key::of(attr), number);
+    }
+
     /// Forgets what an inode is on the branches: its last name is gone, its inode numbers may be used again.
     pub(crate) fn remove_keys(&self, inode: &Arc<Inode<T>>) {
         let keys = std::mem::take(&mut *inode.keys.lock());
@@ -500,6 +508,15 @@ impl<T: Tree> Table<T> {
         }
     }
 
+    /// Returns all inodes.
+    pub(crate) fn all(&self) -> Vec<Arc<Inode<T>>> {
+        let mut all = Vec::with_capacity(self.len());
+        for shard in &self.ids {
+            all.extend(shard.read().values().cloned());
+        }
+        all
+    }
+
     /// Returns how many inodes are held.
     pub(crate) fn len(&self) -> usize {
         self.ids.iter().map(|shard| shard.read().len()).sum()
@@ -537,6 +554,7 @@ impl<T: Tree> Table<T> {
                 state: RwLock::new(DirectoryState {
                     members,
                     index: None,
+                    opens: 0,
                     removed: false,
                     links_below: None,
                     checked: 0,

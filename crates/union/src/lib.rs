@@ -12,6 +12,7 @@ mod data;
 mod dialect;
 mod direct;
 mod error;
+mod gate;
 mod index;
 mod inode;
 mod kept_times;
@@ -24,14 +25,21 @@ mod pseudo_link;
 mod reading;
 mod remove;
 mod rename;
+mod restack;
 mod settings;
 mod told;
 mod union;
+mod users;
 mod xattr;
 
-pub use api::{Caller, DirectChange, Entry, InodeId, Listed, Observer, OpenFlags, Opened, Watcher};
+pub use api::{
+    BranchId, Caller, DirectChange, Entry, InodeId, Listed, Observer, OpenFlags, Opened, Watcher,
+};
 pub use branch::Branch;
 pub use error::{Error, Refusal, Result};
+pub use gate::Passage;
 pub use listing::DirStream;
+pub use restack::RestackError;
 pub use settings::{DialectKind, DirectChanges, OverlayMarks, Settings};
 pub use union::{OpenError, Union};
+pub use users::{InTheWay, Usage};

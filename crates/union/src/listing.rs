@@ -21,6 +21,14 @@ pub struct DirStream<T: Tree> {
     snapshot: Mutex<Option<Arc<Listing>>>,
 }
 
+impl<T: Tree> Drop for DirStream<T> {
+    fn drop(&mut self) {
+        if let Ok(directory) = self.inode.dir() {
+            directory.state.write().opens -= 1;
+        }
+    }
+}
+
 /// Offsets 0 and 1 belong to `.` and `..`.
 const FIRST: u64 = 2;
 
@@ -32,6 +40,7 @@ impl<T: Tree> Union<T> {
             // Before the front end decides whether it keeps what it reads.
             self.with_index(&inode, |_| ())?;
         }
+        inode.dir()?.state.write().opens += 1;
         Ok(Arc::new(DirStream {
             inode,
             snapshot: Mutex::new(None),
@@ -114,8 +123,9 @@ impl<T: Tree> Union<T> {
         let listing = match ready {
             Some(listing) => listing,
             None => {
+                let dev = |branch| self.root_of(branch).branch.dev;
                 let mut state = stream.inode.dir()?.state.write();
-                state.index.as_mut().ok_or(Refusal::NotFound)?.listing()
+                state.index.as_mut().ok_or(Refusal::NotFound)?.listing(dev)
             }
         };
         *snapshot = Some(Arc::clone(&listing));
@@ -148,7 +158,7 @@ impl<T: Tree> Union<T> {
             };
         }
         let on_branch = Key {
-            dev: self.root_of(listed.branch).branch.dev,
+            dev: listed.dev,
             ino: listed.ino,
         };
         self.inodes.number(self.canonical_key(on_branch))

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rules::{Attr, BranchIndex, Errno, Kind, Name, whiteout};
-use tree::{Object, Tree};
+use tree::{Access, Object, Tree};
 
 use crate::api::InodeId;
 use crate::branch::BranchDir;
@@ -111,6 +111,23 @@ impl<T: Tree> Union<T> {
         Some((self.store(record.branch), record.stored.clone()))
     }
 
+    /// Gives the branches of copies other numbers. Copies on a branch that is gone are forgotten: their originals show again.
+    pub(crate) fn renumber_pseudo_links(&self, order: &HashMap<BranchIndex, BranchIndex>) {
+        let mut links = self.pseudo_links.write();
+        let PseudoLinks {
+            by_original,
+            originals,
+        } = &mut *links;
+        by_original.retain(|_, record| match order.get(&record.branch) {
+            Some(branch) => {
+                record.branch = *branch;
+                true
+            }
+            None => false,
+        });
+        originals.retain(|_, original| by_original.contains_key(original));
+    }
+
     /// Gives names of a copy their own links on its branch: the one that was used last, or all that are known.
     pub(crate) fn link_names(&self, inode: &Arc<Inode<T>>) -> Result<()> {
         if !self.settings().link_names_early {
@@ -173,16 +190,57 @@ impl<T: Tree> Union<T> {
         if self.pseudo_links.read().by_original.is_empty() {
             return Ok(());
         }
-        let root = self.inode(InodeId::ROOT)?;
-        self.link_names_below(&root)?;
-        let records = std::mem::take(&mut *self.pseudo_links.write()).by_original;
-        for record in records.into_values() {
+        self.link_all_names()?;
+        let records = std::mem::take(&mut *self.pseudo_links.write());
+        for (original, record) in records.by_original {
             let store = self.store(record.branch);
-            match store.tree().remove_file(&*store.open()?, &record.stored) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(errno) => return Err(errno.into()),
+            let handle = store.open()?;
+            if let Some(copy) = store.tree().look(&handle, &record.stored)? {
+                self.stand_alone(original, &record, &copy)?;
+                store.tree().remove_file(&handle, &record.stored)?;
             }
         }
+        Ok(())
+    }
+
+    /// Gives all names of all copies their links; the store stays. What `auplink MNT cpup` does.
+    pub fn link_all_names(&self) -> Result<()> {
+        if self.pseudo_links.read().by_original.is_empty() {
+            return Ok(());
+        }
+        self.link_names_below(&self.inode(InodeId::ROOT)?)
+    }
+
+    /// Returns the inode numbers of the copies that are kept together by the store.
+    pub fn pseudo_linked(&self) -> Vec<u64> {
+        let links = self.pseudo_links.read();
+        let numbers = links.by_original.keys().map(|key| self.inodes.number(*key));
+        numbers.collect()
+    }
+
+    /// Lets a copy be found by its own names, all of which have their links.
+    fn stand_alone(&self, original: Key, record: &Record, copy: &Attr) -> Result<()> {
+        let Some(inode) = self.inodes.known_as(original) else {
+            self.inodes.keep_number(copy, original);
+            return Ok(());
+        };
+        let other = inode.other()?;
+        let place = match inode.name() {
+            Some((parent, name)) => {
+                let state = parent.dir()?.state.read();
+                state
+                    .member(record.branch)
+                    .map(|dir| (Arc::clone(dir), name))
+            }
+            None => None,
+        };
+        if place.is_none() && other.state.read().opens > 0 {
+            // Its last name is gone: from now on it is reached by what is open.
+            self.open_data(&inode, other, Access::ReadWrite)?;
+        }
+        self.inodes.add_key(&inode, copy);
+        let mut state = other.state.write();
+        (state.place, state.pseudo_linked) = (place, false);
         Ok(())
     }
 

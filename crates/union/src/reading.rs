@@ -61,6 +61,21 @@ impl<T: Tree> Union<T> {
         Ok(ask(index))
     }
 
+    /// As `sightings`, while nobody else is at work.
+    pub(crate) fn sightings_alone(&self, parent: &Arc<Inode<T>>, name: &Name) -> Result<Sightings> {
+        self.with_index_alone(parent, |index| index.sightings(name.as_bytes()))
+    }
+
+    /// As `with_index_locked`, while nobody else is at work.
+    pub(crate) fn with_index_alone<R>(
+        &self,
+        inode: &Arc<Inode<T>>,
+        ask: impl Fn(&Index) -> R,
+    ) -> Result<R> {
+        let _change = inode.dir()?.change.lock();
+        self.with_index_locked(inode, ask)
+    }
+
     /// Returns whether a directory's index is there and still tells the truth.
     fn is_current(&self, directory: &Directory<T>) -> Result<bool> {
         let (members, stamps) = {

@@ -90,6 +90,7 @@ impl<T: Tree> Union<T> {
             }
         }
         self.note_removal(parent, branch, name, removal)?;
+        parent.dir()?.state.write().links_below = None;
         self.directory_gone(child);
         drop(locks);
         Ok(())

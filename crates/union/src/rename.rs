@@ -429,13 +429,16 @@ impl<T: Tree> Union<T> {
         let attr = to
             .tree()
             .attr(Object::Entry(&*to.open()?, destination.name))?;
-        if let Some(index) = &mut source.parent.dir()?.state.write().index {
+        let mut state = source.parent.dir()?.state.write();
+        state.links_below = None;
+        if let Some(index) = &mut state.index {
             if hidden {
                 index.hide(*target, source.name);
             } else {
                 index.remove(*target, source.name);
             }
         }
+        drop(state);
         self.touched(source.parent, *target);
         self.at_new_place(inode, source, destination, to);
         self.note_entry(destination.parent, *target, destination.name, &attr)

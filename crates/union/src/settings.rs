@@ -57,6 +57,9 @@ pub struct Settings {
     /// With `copy_up_on_open`: readers of lower files of this many bytes and more keep the original when somebody else changes
     /// it, so that their data may bypass the union. Smaller ones are faster through the kernel's cache when they are read again.
     pub lend_from: u64,
+    /// What is written to a file of a writable branch may bypass the union: fast, but nothing can be done about a writer then,
+    /// so that its branch cannot become read-only.
+    pub writers_bypass: bool,
     /// Copies are made durable before they are published.
     pub durable: bool,
     /// `statfs` adds the filesystems of all branches (`sum`).
@@ -84,6 +87,7 @@ impl Settings {
             acl: true,
             copy_up_on_open: overlay,
             lend_from: 128 << 10,
+            writers_bypass: true,
             durable: true,
             sum_space: false,
             open_dirs: 512,

@@ -87,7 +87,7 @@ impl<T: Tree> Union<T> {
         };
         let mut heard = Vec::with_capacity(members.len());
         for member in members {
-            if !watcher.watch(id, member.index(), &*member.open()?) {
+            if !watcher.watch(id, member.branch.id, &*member.open()?) {
                 return Ok(None);
             }
             heard.push(member.index());

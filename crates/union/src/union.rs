@@ -2,18 +2,19 @@
 
 use std::collections::HashSet;
 use std::ops::Deref;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::{Mutex, RwLock};
-use rules::{BranchIndex, Kind, Name, StatFs};
+use rules::{BranchIndex, Kind, Name, Powers, StatFs};
 use tree::{Object, Tree};
 
-use crate::api::{InodeId, Observer, Watcher};
+use crate::api::{BranchId, InodeId, Observer, Watcher};
 use crate::branch::{Branch, BranchDir, HandleCache};
 use crate::dialect::Dialect;
 use crate::error::{Error, Refusal, Result};
+use crate::gate::{Gate, Passage};
 use crate::inode::{Inode, NewBody, Table};
 use crate::pseudo_link::PseudoLinks;
 use crate::settings::{DirectChanges, Settings};
@@ -21,6 +22,10 @@ use crate::settings::{DirectChanges, Settings};
 /// Several directory trees, seen as one.
 pub struct Union<T: Tree> {
     roots: ArcSwap<Vec<Arc<BranchDir<T>>>>,
+    /// Closed while the stack changes.
+    pub(crate) gate: Gate,
+    cache: Arc<HandleCache<T>>,
+    next_branch: AtomicU32,
     settings: ArcSwap<Settings>,
     pub(crate) dialect: Dialect,
     pub(crate) inodes: Table<T>,
@@ -74,15 +79,11 @@ impl<T: Tree> Union<T> {
         for (index, branch) in branches.into_iter().enumerate() {
             let at = |error| OpenError::Branch { index, error };
             let place = u16::try_from(index).map_err(|_| at(Refusal::Invalid.into()))?;
-            let mut branch = branch;
-            branch.powers.whiteouts |= branch.powers.writable || dialect.honours_all();
-            let root = BranchDir::root(branch, BranchIndex(place), &cache)
-                .map_err(|errno| at(errno.into()))?;
-            if root.powers().writable {
-                dialect.prepare(&root, settings.pseudo_links).map_err(at)?;
-            }
-            roots.push(root);
+            let id = BranchId(u32::from(place));
+            let root = opened(&dialect, &settings, branch, id, BranchIndex(place), &cache);
+            roots.push(root.map_err(at)?);
         }
+        let next_branch = AtomicU32::new(roots.len() as u32);
         let inodes = Table::new();
         let first = roots.first().ok_or(OpenError::NoBranch)?;
         let attr = first
@@ -100,6 +101,9 @@ impl<T: Tree> Union<T> {
         Ok(Self {
             roots: ArcSwap::from_pointee(roots),
             settings: ArcSwap::from_pointee(settings),
+            gate: Gate::default(),
+            cache,
+            next_branch,
             dialect,
             inodes,
             pseudo_links: RwLock::default(),
@@ -114,6 +118,48 @@ impl<T: Tree> Union<T> {
     /// Returns what was chosen at mount.
     pub fn settings(&self) -> impl Deref<Target = Arc<Settings>> + use<T> {
         self.settings.load()
+    }
+
+    pub(crate) fn set_settings(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// Lets the stack stay as it is until the passage is dropped. A front end holds one around each call that is not about the
+    /// stack itself; whoever holds one must not ask for another, and must not change the stack.
+    pub fn pass(&self) -> Passage<'_> {
+        self.gate.pass()
+    }
+
+    /// Returns the branches, topmost first.
+    pub fn branches(&self) -> Vec<(BranchId, Powers)> {
+        let roots = self.roots();
+        let branches = roots.iter().map(|root| (root.branch.id, root.powers()));
+        branches.collect()
+    }
+
+    /// Returns where a branch is in the stack, if it is.
+    pub(crate) fn index_of(&self, id: BranchId) -> Option<BranchIndex> {
+        let roots = self.roots();
+        let root = roots.iter().find(|root| root.branch.id == id)?;
+        Some(root.index())
+    }
+
+    /// Opens the root of one more branch.
+    pub(crate) fn open_root(&self, branch: Branch<T>, index: usize) -> Result<Arc<BranchDir<T>>> {
+        let id = BranchId(self.next_branch.fetch_add(1, Ordering::Relaxed));
+        let place = BranchIndex(u16::try_from(index).map_err(|_| Refusal::Invalid)?);
+        opened(
+            &self.dialect,
+            &self.settings(),
+            branch,
+            id,
+            place,
+            &self.cache,
+        )
+    }
+
+    pub(crate) fn set_roots(&self, roots: Vec<Arc<BranchDir<T>>>) {
+        self.roots.store(Arc::new(roots));
     }
 
     /// Returns the roots of the branches, topmost first.
@@ -247,6 +293,23 @@ impl<T: Tree> Union<T> {
             Err(Refusal::NotDirectory.into())
         }
     }
+}
+
+/// Opens the root of a branch and prepares it for changes if it is writable.
+fn opened<T: Tree>(
+    dialect: &Dialect,
+    settings: &Settings,
+    branch: Branch<T>,
+    id: BranchId,
+    index: BranchIndex,
+    cache: &Arc<HandleCache<T>>,
+) -> Result<Arc<BranchDir<T>>> {
+    let powers = dialect.effective(branch.powers);
+    let root = BranchDir::root(Branch { powers, ..branch }, id, index, cache)?;
+    if powers.writable {
+        dialect.prepare(&root, settings.pseudo_links)?;
+    }
+    Ok(root)
 }
 
 /// Takes directories of the same name, topmost first, until one is opaque.

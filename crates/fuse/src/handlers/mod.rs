@@ -37,6 +37,7 @@ where
             return Answer::Error(Errno::NOSYS);
         };
         self.counters.count(opcode);
+        let _passage = self.union.pass();
         let span = tracing::trace_span!("request", op = opcode.name(), node = header.node);
         let _entered = span.enter();
         let outcome = match Request::parse(opcode, message.arguments, self.dialect) {
@@ -50,6 +51,7 @@ where
     }
 
     fn undelivered(&self, undo: Undo, payload: &[u8]) {
+        let _passage = self.union.pass();
         match undo {
             Undo::Nothing => {}
             Undo::Reference(id) => self.union.forget(id, 1),

@@ -35,6 +35,13 @@ pub(super) fn prepare<T: Tree>(root: &Arc<BranchDir<T>>, pseudo_links: bool) -> 
     make_private_dir(tree, &handle, whiteout::ORPHANS)
 }
 
+pub(super) fn retire<T: Tree>(root: &Arc<BranchDir<T>>) -> Result<()> {
+    let (handle, tree) = (root.open()?, root.tree());
+    absent(tree.remove_file(&handle, &name(whiteout::BASE)))?;
+    absent(tree.remove_dir(&handle, &name(whiteout::PSEUDO_LINKS)))?;
+    absent(tree.remove_dir(&handle, &name(whiteout::ORPHANS)))
+}
+
 fn make_private_dir<T: Tree>(tree: &T, root: &T::Dir, constant: &[u8]) -> Result<()> {
     let name = name(constant);
     match tree.make_dir(root, &name, &Creation::exact(PRIVATE_DIR)) {

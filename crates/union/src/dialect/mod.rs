@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use rules::lookup::Seen;
 use rules::whiteout::{self, Meaning, Purpose, Temporary};
-use rules::{Creation, Errno, Kind, Name};
+use rules::{Creation, Errno, Kind, Name, Powers};
 use tree::{DirEntry, Node, Object, RenameHow, Tree};
 
 use crate::branch::BranchDir;
@@ -66,6 +66,25 @@ impl Dialect {
     /// Returns whether whiteouts of every branch count, also of those mounted without `+wh`.
     pub(crate) fn honours_all(&self) -> bool {
         matches!(self.kind, DialectKind::Overlay(_))
+    }
+
+    /// Returns what a branch may be used for in this format.
+    pub(crate) fn effective(&self, powers: Powers) -> Powers {
+        Powers {
+            whiteouts: powers.whiteouts || powers.writable || self.honours_all(),
+            ..powers
+        }
+    }
+
+    /// Removes the format's own files from the root of a branch that stops being writable, as far as nothing is in them.
+    pub(crate) fn retire<T: Tree>(&self, root: &Arc<BranchDir<T>>) {
+        let retired = match self.kind {
+            DialectKind::Aufs => aufs::retire(root),
+            DialectKind::Overlay(_) => Ok(()),
+        };
+        if let Err(error) = retired {
+            tracing::warn!(branch = root.index().0, %error, "some of AUFS's own files stay in the branch");
+        }
     }
 
     /// Puts the format's own files into the root of a writable branch.

@@ -1,35 +1,33 @@
-//! Branches that are watched: whoever caches for ever and heeds what the observer is told sees what a fresh
-//! mount shows.
+//! A front end that caches all it may, over branches in memory that anybody changes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngSeed};
-use rules::{Attr, BranchIndex, Creation, Errno, Identity, Kind, Name, Powers, Time};
+use rules::{Attr, Creation, Errno, Identity, Kind, Name, Powers, Time};
 use testkit::{Dir, MemoryTree, draw, plant};
 use tree::{Access, DirEntry, Node, Object, RenameHow, Tree};
 use union::{
-    Branch, Caller, DialectKind, DirectChange, DirectChanges, InodeId, Observer, OpenFlags,
-    OverlayMarks, Settings, Union, Watcher,
+    Branch, BranchId, Caller, DialectKind, DirectChange, DirectChanges, InodeId, Observer,
+    OpenFlags, Settings, Union, Watcher,
 };
 
-type MemoryUnion = Union<MemoryTree>;
+pub(crate) type MemoryUnion = Union<MemoryTree>;
 
 /// What was told, oldest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Notice {
+pub(crate) enum Notice {
     Entry(InodeId, Name),
     Attributes(InodeId),
     Contents(InodeId),
 }
 
 #[derive(Clone, Default)]
-struct Notices(Arc<Mutex<Vec<Notice>>>);
+pub(crate) struct Notices(Arc<Mutex<Vec<Notice>>>);
 
 impl Notices {
-    fn take(&self) -> Vec<Notice> {
+    pub(crate) fn take(&self) -> Vec<Notice> {
         std::mem::take(&mut *self.0.lock().unwrap())
     }
 
@@ -58,27 +56,27 @@ impl Observer for Notices {
 
 /// Notices changes by comparing, when asked to.
 #[derive(Default)]
-struct Comparing(Mutex<Compared>);
+pub(crate) struct Comparing(Mutex<Compared>);
 
 #[derive(Default)]
-struct Compared {
-    dirs: BTreeMap<(u64, u64), Seen>,
+pub(crate) struct Compared {
+    pub(crate) dirs: BTreeMap<(u64, u64), Seen>,
     /// How often somebody asked for a watch.
-    asked: usize,
-    refuses: bool,
+    pub(crate) asked: usize,
+    pub(crate) refuses: bool,
 }
 
-struct Seen {
-    dir: Dir,
-    members: Vec<(InodeId, BranchIndex)>,
+pub(crate) struct Seen {
+    pub(crate) dir: Dir,
+    pub(crate) members: Vec<(InodeId, BranchId)>,
     /// A name that came and went is heard of, too: the times tell it.
-    own: (Look, Time, Time),
-    names: BTreeMap<Name, Look>,
+    pub(crate) own: (Look, Time, Time),
+    pub(crate) names: BTreeMap<Name, Look>,
 }
 
 type Look = (u64, Kind, u32, Option<(u64, Time, Time)>);
 
-fn tree() -> MemoryTree {
+pub(crate) fn tree() -> MemoryTree {
     MemoryTree::new()
 }
 
@@ -91,7 +89,7 @@ fn own_look(attr: &Attr) -> (Look, Time, Time) {
     (look(attr), attr.mtime, attr.ctime)
 }
 
-fn looks(dir: &Dir) -> BTreeMap<Name, Look> {
+pub(crate) fn looks(dir: &Dir) -> BTreeMap<Name, Look> {
     let entries: Vec<DirEntry> = tree().list(dir).unwrap_or_default();
     let with_look = |entry: DirEntry| {
         let attr = tree().look(dir, &entry.name).unwrap()?;
@@ -101,12 +99,12 @@ fn looks(dir: &Dir) -> BTreeMap<Name, Look> {
 }
 
 impl Comparing {
-    fn lock(&self) -> MutexGuard<'_, Compared> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Compared> {
         self.0.lock().unwrap()
     }
 
     /// Tells a union all that changed since the last time.
-    fn deliver(&self, union: &MemoryUnion) {
+    pub(crate) fn deliver(&self, union: &MemoryUnion) {
         let mut events = Vec::new();
         for seen in self.lock().dirs.values_mut() {
             let now = looks(&seen.dir);
@@ -135,7 +133,7 @@ impl Comparing {
 }
 
 impl Watcher<MemoryTree> for Comparing {
-    fn watch(&self, id: InodeId, branch: BranchIndex, dir: &Dir) -> bool {
+    fn watch(&self, id: InodeId, branch: BranchId, dir: &Dir) -> bool {
         let mut compared = self.lock();
         compared.asked += 1;
         if compared.refuses {
@@ -167,40 +165,49 @@ impl Watcher<MemoryTree> for Comparing {
 }
 
 /// A watched union and a front end that caches all it may.
-struct Mounted {
-    union: MemoryUnion,
-    trees: Vec<MemoryTree>,
-    settings: Settings,
-    watcher: Arc<Comparing>,
-    notices: Notices,
+pub(crate) struct Mounted {
+    pub(crate) union: MemoryUnion,
+    /// In the order of the stack.
+    pub(crate) trees: Vec<MemoryTree>,
+    pub(crate) powers: Vec<Powers>,
+    pub(crate) settings: Settings,
+    pub(crate) watcher: Arc<Comparing>,
+    pub(crate) notices: Notices,
     entries: HashMap<(InodeId, Name), Option<InodeId>>,
     attrs: HashMap<InodeId, Attr>,
     listings: HashMap<InodeId, Vec<Name>>,
     contents: HashMap<InodeId, Vec<u8>>,
 }
 
-const POWERS: [Powers; 2] = [Powers::WRITABLE, Powers::LAYER];
-
-fn stacked(trees: &[MemoryTree], settings: &Settings) -> MemoryUnion {
-    let branch = |(tree, powers): (&MemoryTree, _)| Branch {
+fn stacked(trees: &[MemoryTree], powers: &[Powers], settings: &Settings) -> MemoryUnion {
+    let branch = |(tree, powers): (&MemoryTree, &Powers)| Branch {
         tree: tree.clone(),
-        powers,
+        powers: *powers,
     };
-    let branches = trees.iter().zip(POWERS).map(branch).collect();
+    let branches = trees.iter().zip(powers).map(branch).collect();
     Union::new(branches, settings.clone()).unwrap()
 }
 
-fn name(text: &str) -> Name {
+pub(crate) fn name(text: &str) -> Name {
     Name::new(text.as_bytes()).unwrap()
 }
 
-const CALLER: Caller = Caller {
+pub(crate) const CALLER: Caller = Caller {
     owner: Identity { uid: 0, gid: 0 },
     umask: 0o022,
 };
 
 impl Mounted {
-    fn new(dialect: DialectKind, branches: [&str; 2]) -> Self {
+    pub(crate) fn new(dialect: DialectKind, branches: [&str; 2]) -> Self {
+        let settings = Settings {
+            direct_changes: DirectChanges::Watched,
+            pseudo_links: false,
+            ..Settings::new(dialect)
+        };
+        Self::over(settings, &branches, &[Powers::WRITABLE, Powers::LAYER])
+    }
+
+    pub(crate) fn over(settings: Settings, branches: &[&str], powers: &[Powers]) -> Self {
         let trees: Vec<_> = branches
             .iter()
             .map(|text| {
@@ -209,18 +216,15 @@ impl Mounted {
                 tree
             })
             .collect();
-        let settings = Settings {
-            direct_changes: DirectChanges::Watched,
-            pseudo_links: false,
-            ..Settings::new(dialect)
-        };
-        let union = stacked(&trees, &settings);
+        let powers = powers.to_vec();
+        let union = stacked(&trees, &powers, &settings);
         let (watcher, notices) = (Arc::new(Comparing::default()), Notices::default());
         union.set_watcher(Arc::<Comparing>::clone(&watcher));
         union.set_observer(Box::new(notices.clone()));
         Self {
             union,
             trees,
+            powers,
             settings,
             watcher,
             notices,
@@ -231,12 +235,12 @@ impl Mounted {
         }
     }
 
-    fn aufs(branches: [&str; 2]) -> Self {
+    pub(crate) fn aufs(branches: [&str; 2]) -> Self {
         Self::new(DialectKind::Aufs, branches)
     }
 
     /// Lets what happened be told, and forgets what is wrong now.
-    fn settle(&mut self) -> Vec<Notice> {
+    pub(crate) fn settle(&mut self) -> Vec<Notice> {
         self.watcher.deliver(&self.union);
         let notices = self.notices.take();
         for notice in &notices {
@@ -249,7 +253,7 @@ impl Mounted {
         notices
     }
 
-    fn forget_entry(&mut self, parent: InodeId, name: &Name) {
+    pub(crate) fn forget_entry(&mut self, parent: InodeId, name: &Name) {
         // As in the kernel, what is below an entry goes with it.
         if let Some(Some(child)) = self.entries.remove(&(parent, name.clone())) {
             let below = self.entries.keys().filter(|(parent, _)| *parent == child);
@@ -260,13 +264,21 @@ impl Mounted {
         }
     }
 
-    fn forget_contents(&mut self, id: InodeId) {
+    pub(crate) fn forget_attributes(&mut self) {
+        self.attrs.clear();
+    }
+
+    pub(crate) fn forget_contents(&mut self, id: InodeId) {
         self.attrs.remove(&id);
         self.listings.remove(&id);
         self.contents.remove(&id);
     }
 
-    fn entry(&mut self, parent: InodeId, name: &Name) -> Result<Option<InodeId>, union::Error> {
+    pub(crate) fn entry(
+        &mut self,
+        parent: InodeId,
+        name: &Name,
+    ) -> Result<Option<InodeId>, union::Error> {
         if let Some(known) = self.entries.get(&(parent, name.clone())) {
             return Ok(*known);
         }
@@ -293,7 +305,7 @@ impl Mounted {
         }
     }
 
-    fn attr(&mut self, id: InodeId) -> Result<Attr, union::Error> {
+    pub(crate) fn attr(&mut self, id: InodeId) -> Result<Attr, union::Error> {
         if let Some(known) = self.attrs.get(&id) {
             return Ok(*known);
         }
@@ -302,7 +314,7 @@ impl Mounted {
         Ok(attr)
     }
 
-    fn listing(&mut self, id: InodeId) -> Result<Vec<Name>, union::Error> {
+    pub(crate) fn listing(&mut self, id: InodeId) -> Result<Vec<Name>, union::Error> {
         if let Some(known) = self.listings.get(&id) {
             return Ok(known.clone());
         }
@@ -320,7 +332,7 @@ impl Mounted {
         Ok(names)
     }
 
-    fn text(&mut self, id: InodeId) -> Result<Vec<u8>, union::Error> {
+    pub(crate) fn text(&mut self, id: InodeId) -> Result<Vec<u8>, union::Error> {
         let opened = self.union.open(id, OpenFlags::default())?;
         if !opened.keep_cache {
             self.contents.remove(&id);
@@ -341,7 +353,7 @@ impl Mounted {
     }
 
     /// Everything there is by path, one line each, as the caches and the union behind them tell.
-    fn view(&mut self) -> Vec<String> {
+    pub(crate) fn view(&mut self) -> Vec<String> {
         let mut lines = Vec::new();
         self.view_below("", InodeId::ROOT, &mut lines);
         lines.sort();
@@ -386,11 +398,12 @@ impl Mounted {
     }
 
     /// What a fresh mount of the same branches shows.
-    fn fresh_view(&self) -> Vec<String> {
-        let union = stacked(&self.trees, &self.settings);
+    pub(crate) fn fresh_view(&self) -> Vec<String> {
+        let union = stacked(&self.trees, &self.powers, &self.settings);
         let mut fresh = Self {
             union,
             trees: self.trees.clone(),
+            powers: self.powers.clone(),
             settings: self.settings.clone(),
             watcher: Arc::default(),
             notices: Notices::default(),
@@ -402,7 +415,7 @@ impl Mounted {
         fresh.view()
     }
 
-    fn draw(&self) -> String {
+    pub(crate) fn draw(&self) -> String {
         self.trees
             .iter()
             .map(|tree| format!("---\n{}", draw(tree)))
@@ -410,7 +423,7 @@ impl Mounted {
     }
 
     /// Expects that caches and branches agree once all was told.
-    fn agrees(&mut self) -> Result<(), String> {
+    pub(crate) fn agrees(&mut self) -> Result<(), String> {
         self.settle();
         // What lies deeper is told when the way to it is walked again, which the kernel must do.
         self.view();
@@ -443,7 +456,7 @@ impl Mounted {
         Ok((dir, last))
     }
 
-    fn write_on(&self, branch: usize, path: &str, text: &str) -> Result<(), Errno> {
+    pub(crate) fn write_on(&self, branch: usize, path: &str, text: &str) -> Result<(), Errno> {
         let (dir, name) = self.on(branch, path)?;
         let file = match tree().create_file(&dir, &name, &Creation::exact(0o644)) {
             Err(Errno::EXIST) => tree().open_file(&dir, &name, Access::ReadWrite)?,
@@ -452,13 +465,13 @@ impl Mounted {
         tree().write(&file, text.as_bytes(), 0).map(drop)
     }
 
-    fn remove_on(&self, branch: usize, path: &str) -> Result<(), Errno> {
+    pub(crate) fn remove_on(&self, branch: usize, path: &str) -> Result<(), Errno> {
         let (dir, name) = self.on(branch, path)?;
         remove_all(&dir, &name)
     }
 
     /// Does something directly on a branch.
-    fn outside(&self, branch: usize, op: &Op) -> Result<(), Errno> {
+    pub(crate) fn outside(&self, branch: usize, op: &Op) -> Result<(), Errno> {
         match op {
             Op::Write(path, text) => self.write_on(branch, path, text),
             Op::MakeDir(path) => {
@@ -488,7 +501,7 @@ impl Mounted {
         }
     }
 
-    fn parent(&mut self, path: &str) -> Result<(InodeId, Name), Errno> {
+    pub(crate) fn parent(&mut self, path: &str) -> Result<(InodeId, Name), Errno> {
         let mut id = InodeId::ROOT;
         let mut parts: Vec<_> = path.split('/').collect();
         let last = name(parts.pop().unwrap());
@@ -503,7 +516,7 @@ impl Mounted {
     }
 
     /// Does something through the union, as a kernel that knows what follows for its caches.
-    fn inside(&mut self, op: &Op) -> Result<(), Errno> {
+    pub(crate) fn inside(&mut self, op: &Op) -> Result<(), Errno> {
         let done = self.try_inside(op);
         let paths = match op {
             Op::Rename(from, to) => vec![from, to],
@@ -576,7 +589,7 @@ fn remove_all(dir: &Dir, name: &Name) -> Result<(), Errno> {
 }
 
 #[derive(Debug, Clone)]
-enum Op {
+pub(crate) enum Op {
     Write(String, String),
     MakeDir(String),
     Remove(String),
@@ -587,11 +600,11 @@ enum Op {
     Unmark(String),
 }
 
-fn any_path() -> impl Strategy<Value = String> {
+pub(crate) fn any_path() -> impl Strategy<Value = String> {
     vec(prop_oneof![Just("a"), Just("b")], 1..4).prop_map(|parts| parts.join("/"))
 }
 
-fn any_op() -> impl Strategy<Value = Op> {
+pub(crate) fn any_op() -> impl Strategy<Value = Op> {
     prop_oneof![
         3 => (any_path(), "[x-z]{1,3}").prop_map(|(path, text)| Op::Write(path, text)),
         3 => any_path().prop_map(Op::MakeDir),
@@ -602,155 +615,4 @@ fn any_op() -> impl Strategy<Value = Op> {
         1 => any_path().prop_map(Op::Mark),
         1 => any_path().prop_map(Op::Unmark),
     ]
-}
-
-/// The same cases each time, unless `PROPTEST_RNG_SEED` asks for others; `PROPTEST_CASES` for more.
-fn config(cases: u32) -> Config {
-    let wish = Config::default();
-    let asked = std::env::var_os("PROPTEST_CASES").is_some();
-    Config {
-        cases: if asked { wish.cases } else { cases },
-        rng_seed: match wish.rng_seed {
-            RngSeed::Random => RngSeed::Fixed(20_240_701),
-            fixed => fixed,
-        },
-        failure_persistence: None,
-        ..wish
-    }
-}
-
-/// Who does something.
-#[derive(Debug, Clone)]
-enum Where {
-    Inside,
-    Outside(usize),
-}
-
-fn any_step() -> impl Strategy<Value = (Where, Op, bool)> {
-    let place = prop_oneof![
-        1 => Just(Where::Inside),
-        2 => (0..2usize).prop_map(Where::Outside),
-    ];
-    (place, any_op(), any::<bool>())
-}
-
-const PLANTED: [&str; 2] = [
-    "a/\na/a/\na/a/b \"1\"\na/b \"2\"",
-    "a/\na/a/\na/a/a \"3\"\na/c \"4\"\nb/\nb/a/\nb/a/a \"5\"\nb/b \"6\"",
-];
-
-fn try_steps(dialect: DialectKind, steps: &[(Where, Op, bool)]) -> Result<(), String> {
-    let mut mounted = Mounted::new(dialect, PLANTED);
-    mounted.agrees()?;
-    for (at, (place, op, look)) in steps.iter().enumerate() {
-        let done = match place {
-            Where::Inside => {
-                // Between a change and its being told there is a race that anybody may win.
-                mounted.settle();
-                let done = mounted.inside(op);
-                mounted.settle();
-                done
-            }
-            Where::Outside(branch) => mounted.outside(*branch, op),
-        };
-        if *look || at + 1 == steps.len() {
-            let in_step = |broken| format!("step {at} ({done:?}): {broken}");
-            mounted.agrees().map_err(in_step)?;
-        }
-    }
-    Ok(())
-}
-
-proptest! {
-    #![proptest_config(config(300))]
-
-    #[test]
-    fn caches_that_heed_what_they_are_told_show_what_a_fresh_mount_shows(
-        overlay in proptest::bool::weighted(0.3),
-        steps in vec(any_step(), 1..10),
-    ) {
-        let dialect = if overlay {
-            DialectKind::Overlay(OverlayMarks::User)
-        } else {
-            DialectKind::Aufs
-        };
-        if let Err(broken) = try_steps(dialect, &steps) {
-            return Err(TestCaseError::fail(format!("{broken}\nafter {steps:#?}")));
-        }
-    }
-}
-
-#[test]
-fn own_changes_are_neither_told_nor_cause_a_directory_to_be_read_again() {
-    let mut mounted = Mounted::aufs(PLANTED);
-    mounted.agrees().unwrap();
-    let (dir, _) = mounted.parent("a/x").unwrap();
-    let asked = mounted.watcher.lock().asked;
-    for number in 0..1000 {
-        let op = Op::Write(format!("a/own{number}"), "text".into());
-        mounted.inside(&op).unwrap();
-        let told = mounted.settle();
-        let about_names = |notice: &&Notice| match notice {
-            Notice::Entry(..) | Notice::Contents(_) => true,
-            Notice::Attributes(_) => false,
-        };
-        assert_eq!(told.iter().find(about_names), None);
-    }
-    assert_eq!(mounted.watcher.lock().asked, asked);
-    assert_eq!(
-        mounted.union.lookup(dir, b"own7").unwrap().map(|_| ()),
-        Some(())
-    );
-}
-
-#[test]
-fn a_directory_that_cannot_be_watched_is_looked_at_again() {
-    let mut mounted = Mounted::aufs(PLANTED);
-    mounted.watcher.lock().refuses = true;
-    mounted.agrees().unwrap();
-    let (dir, _) = mounted.parent("a/x").unwrap();
-    assert!(!mounted.union.hears(dir), "a front end must ask again");
-    for (branch, path) in [(0, "a/new"), (1, "a/a/new"), (1, "b/b")] {
-        mounted.write_on(branch, path, "direct").unwrap();
-        mounted.agrees().unwrap();
-    }
-}
-
-#[test]
-fn after_a_loss_everything_is_compared() {
-    let mut mounted = Mounted::aufs(PLANTED);
-    mounted.agrees().unwrap();
-    mounted.write_on(0, "a/new", "direct").unwrap();
-    mounted.write_on(1, "b/a/a", "longer").unwrap();
-    mounted.remove_on(0, "a/b").unwrap();
-    mounted.remove_on(1, "a/a").unwrap();
-    let members: Vec<_> = {
-        let mut compared = mounted.watcher.lock();
-        let dirs = compared.dirs.values_mut();
-        // None of it will be delivered.
-        dirs.flat_map(|seen| {
-            seen.names = looks(&seen.dir);
-            seen.members.clone()
-        })
-        .collect()
-    };
-    for (id, branch) in members {
-        mounted.union.branch_changed(id, branch, DirectChange::Lost);
-    }
-    mounted.agrees().unwrap();
-}
-
-#[test]
-fn watches_end_with_what_they_watch() {
-    let mounted = Mounted::aufs(PLANTED);
-    let found = mounted.union.lookup(InodeId::ROOT, b"b").unwrap().unwrap();
-    assert!(mounted.union.lookup(found.id, b"zzz").unwrap().is_none());
-    let watched = || {
-        let compared = mounted.watcher.lock();
-        let mut members = compared.dirs.values().flat_map(|seen| seen.members.clone());
-        members.any(|(id, _)| id == found.id)
-    };
-    assert!(watched());
-    mounted.union.forget(found.id, 1);
-    assert!(!watched());
 }

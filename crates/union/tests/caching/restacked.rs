@@ -1,0 +1,310 @@
+//! Branches that come, go, move and change their modes while the union is in use: it shows what a fresh mount of the new stack
+//! shows, to whoever caches for ever and heeds what the observer is told.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use rules::Powers;
+use testkit::{MemoryTree, draw, plant};
+use union::{
+    Branch, DialectKind, DirectChanges, InodeId, OpenFlags, RestackError, Settings, Usage,
+};
+
+use crate::config;
+use crate::mounted::{Mounted, Op, any_op, name};
+
+/// Something done to the stack.
+#[derive(Debug, Clone)]
+enum Restack {
+    Insert(usize, usize, usize),
+    Remove(usize),
+    Move(usize, usize),
+    Mode(usize, usize),
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Inside(Op),
+    Restack(Restack),
+}
+
+const MODES: [Powers; 3] = [Powers::WRITABLE, Powers::LAYER, Powers::PLAIN];
+
+/// What branches hold when they come.
+const MODULES: [&str; 6] = [
+    "a/\na/a/\na/a/b \"m1\"\na/b \"m1\"",
+    "b/\nb/a \"m2\"\na \"file\"",
+    "a/\na/.wh..wh..opq 0444\na/x \"m3\"",
+    ".wh.a 0444\nb/\nb/.wh.b 0444",
+    "a/\na/a/\na/a/a/\na/a/a/new \"m5\"\n.wh.b 0444",
+    "",
+];
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let place = 0..6usize;
+    let restack = prop_oneof![
+        4 => (place.clone(), 0..6usize, 0..3usize)
+            .prop_map(|(at, module, mode)| Restack::Insert(at, module, mode)),
+        3 => place.clone().prop_map(Restack::Remove),
+        2 => (place.clone(), place.clone()).prop_map(|(from, to)| Restack::Move(from, to)),
+        2 => (place, 0..3usize).prop_map(|(at, mode)| Restack::Mode(at, mode)),
+    ];
+    prop_oneof![
+        2 => any_op().prop_map(Step::Inside),
+        3 => restack.prop_map(Step::Restack),
+    ]
+}
+
+impl Mounted {
+    fn restack(&mut self, how: &Restack) -> Result<(), RestackError> {
+        let count = self.trees.len();
+        match how {
+            Restack::Insert(at, module, mode) => {
+                let tree = MemoryTree::new();
+                plant(&tree, MODULES[*module]);
+                self.insert(at % (count + 1), tree, MODES[*mode])
+            }
+            Restack::Remove(at) => self.remove(at % count),
+            Restack::Move(from, to) => {
+                let (from, to) = (from % count, to % count);
+                self.union.move_branch(self.union.branches()[from].0, to)?;
+                let (tree, powers) = (self.trees.remove(from), self.powers.remove(from));
+                self.trees.insert(to, tree);
+                self.powers.insert(to, powers);
+                Ok(())
+            }
+            Restack::Mode(at, mode) => {
+                let at = at % count;
+                self.set_mode(at, MODES[*mode])
+            }
+        }
+    }
+
+    fn insert(&mut self, at: usize, tree: MemoryTree, powers: Powers) -> Result<(), RestackError> {
+        let branch = Branch {
+            tree: tree.clone(),
+            powers,
+        };
+        self.union.insert_branch(at, branch)?;
+        self.trees.insert(at, tree);
+        self.powers.insert(at, powers);
+        Ok(())
+    }
+
+    fn remove(&mut self, at: usize) -> Result<(), RestackError> {
+        self.union.remove_branch(self.union.branches()[at].0, &[])?;
+        self.trees.remove(at);
+        self.powers.remove(at);
+        Ok(())
+    }
+
+    fn set_mode(&mut self, at: usize, powers: Powers) -> Result<(), RestackError> {
+        self.union.set_powers(self.union.branches()[at].0, powers)?;
+        self.powers[at] = powers;
+        Ok(())
+    }
+}
+
+const PLANTED: [&str; 2] = [
+    "a/\na/a/\na/a/b \"1\"\na/b \"2\"",
+    "a/\na/a/\na/a/a \"3\"\na/c \"4\"\nb/\nb/a/\nb/a/a \"5\"\nb/b \"6\"",
+];
+
+fn mounted(changes: DirectChanges) -> Mounted {
+    let settings = Settings {
+        direct_changes: changes,
+        ..Settings::new(DialectKind::Aufs)
+    };
+    Mounted::over(settings, &PLANTED, &[Powers::WRITABLE, Powers::LAYER])
+}
+
+fn try_steps(changes: DirectChanges, steps: &[Step]) -> Result<(), String> {
+    let mut mounted = mounted(changes);
+    mounted.agrees()?;
+    for (at, step) in steps.iter().enumerate() {
+        let gone: Vec<_> = mounted
+            .trees
+            .iter()
+            .map(|tree| (tree.clone(), draw(tree)))
+            .collect();
+        let done = match step {
+            Step::Inside(op) => {
+                mounted.settle();
+                let done = format!("{:?}", mounted.inside(op));
+                // A copied directory counts among the links of the one above, which nobody is told.
+                mounted.forget_attributes();
+                mounted.settle();
+                done
+            }
+            Step::Restack(how) => {
+                let done = format!("{:?}", mounted.restack(how));
+                if let Restack::Remove(_) = how {
+                    for (tree, before) in gone {
+                        if draw(&tree) != before {
+                            return Err(format!(
+                                "step {at}: a branch changed\n{before}---\n{}",
+                                draw(&tree)
+                            ));
+                        }
+                    }
+                }
+                done
+            }
+        };
+        let in_step = |broken| format!("step {at} ({done}): {broken}");
+        mounted.agrees().map_err(in_step)?;
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(config(300))]
+
+    #[test]
+    fn a_changed_stack_shows_what_a_fresh_mount_of_it_shows(
+        trusted in any::<bool>(),
+        steps in vec(any_step(), 1..12),
+    ) {
+        let changes = if trusted { DirectChanges::None } else { DirectChanges::Watched };
+        if let Err(broken) = try_steps(changes, &steps) {
+            return Err(TestCaseError::fail(format!("{broken}\nafter {steps:#?}")));
+        }
+    }
+}
+
+#[test]
+fn a_branch_whose_file_or_directory_is_open_cannot_go() {
+    let mut mounted = mounted(DirectChanges::None);
+    let (dir, file) = mounted.parent("b/b").unwrap();
+    let id = mounted.entry(dir, &file).unwrap().unwrap();
+    let in_the_way = |mounted: &mut Mounted| match mounted.remove(1) {
+        Err(RestackError::InUse(users)) => users,
+        other => panic!("{other:?}"),
+    };
+    mounted.union.open(id, OpenFlags::default()).unwrap();
+    let users = in_the_way(&mut mounted);
+    assert_eq!(
+        (&users[0].path[..], users[0].what),
+        (&b"b/b"[..], Usage::OpenFile)
+    );
+    mounted.union.release(id);
+    // A merged directory, too, is in use on each of its branches.
+    let (_, merged) = mounted.parent("a").unwrap();
+    let merged = mounted.entry(InodeId::ROOT, &merged).unwrap().unwrap();
+    let stream = mounted.union.open_dir(merged).unwrap();
+    assert_eq!(in_the_way(&mut mounted)[0].what, Usage::OpenDirectory);
+    drop(stream);
+    let root = mounted.union.open_dir(InodeId::ROOT).unwrap();
+    mounted.remove(1).unwrap();
+    drop(root);
+    mounted.agrees().unwrap();
+    assert_eq!(in_the_way_last(&mut mounted), Usage::LastBranch);
+}
+
+fn in_the_way_last(mounted: &mut Mounted) -> Usage {
+    match mounted.remove(0) {
+        Err(RestackError::InUse(users)) => users[0].what,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_processes_hold_stands_in_the_way_only_where_it_would_be_gone() {
+    let mut mounted = mounted(DirectChanges::None);
+    let lower = mounted.union.branches()[1].0;
+    let held = |path: &str| path.split('/').map(name).collect::<Vec<_>>();
+    for (path, busy) in [
+        ("b", true),
+        ("b/a", true),
+        ("a", false),
+        ("a/a", false),
+        ("b/b", true),
+    ] {
+        let users = mounted.union.users_of_branch(lower, &[held(path)]);
+        assert_eq!(!users.is_empty(), busy, "{path}");
+    }
+    assert!(mounted.union.remove_branch(lower, &[held("b/a")]).is_err());
+    mounted.remove(1).unwrap();
+    mounted.agrees().unwrap();
+}
+
+#[test]
+fn a_writer_goes_on_above_a_branch_that_became_read_only() {
+    let settings = Settings {
+        writers_bypass: false,
+        direct_changes: DirectChanges::None,
+        ..Settings::new(DialectKind::Aufs)
+    };
+    let powers = [Powers::WRITABLE, Powers::WRITABLE];
+    let mut mounted = Mounted::over(settings, &["", "f \"old\""], &powers);
+    let (dir, file) = mounted.parent("f").unwrap();
+    let id = mounted.entry(dir, &file).unwrap().unwrap();
+    let write = OpenFlags {
+        write: true,
+        ..OpenFlags::default()
+    };
+    mounted.union.open(id, write).unwrap();
+    mounted.union.write(id, b"1", 0, false).unwrap();
+    mounted.set_mode(1, Powers::LAYER).unwrap();
+    let before = draw(&mounted.trees[1]);
+    mounted.union.write(id, b"2", 1, false).unwrap();
+    assert_eq!(draw(&mounted.trees[1]), before);
+    mounted.set_mode(0, Powers::LAYER).unwrap();
+    assert_eq!(
+        mounted
+            .union
+            .write(id, b"3", 2, false)
+            .map_err(|error| error.errno()),
+        Err(rules::Errno::ROFS)
+    );
+    mounted.union.release(id);
+    mounted.forget_contents(id);
+    mounted.agrees().unwrap();
+    assert_eq!(mounted.text(id).unwrap(), b"12d");
+}
+
+#[test]
+fn a_writer_whose_data_bypasses_the_union_keeps_its_branch_writable() {
+    let mut mounted = mounted(DirectChanges::None);
+    let (dir, file) = mounted.parent("a/b").unwrap();
+    let id = mounted.entry(dir, &file).unwrap().unwrap();
+    let write = OpenFlags {
+        write: true,
+        ..OpenFlags::default()
+    };
+    assert!(mounted.union.open(id, write).unwrap().settled.is_some());
+    match mounted.set_mode(0, Powers::LAYER) {
+        Err(RestackError::InUse(users)) => assert_eq!(users[0].what, Usage::Written),
+        other => panic!("{other:?}"),
+    }
+    mounted.union.release(id);
+    mounted.set_mode(0, Powers::LAYER).unwrap();
+    assert!(
+        !draw(&mounted.trees[0]).contains(".wh..wh."),
+        "its own files are gone"
+    );
+    mounted.agrees().unwrap();
+}
+
+#[test]
+fn an_open_file_goes_on_when_a_branch_above_hides_it() {
+    let mut mounted = mounted(DirectChanges::None);
+    let (dir, file) = mounted.parent("b/b").unwrap();
+    let id = mounted.entry(dir, &file).unwrap().unwrap();
+    let write = OpenFlags {
+        write: true,
+        ..OpenFlags::default()
+    };
+    mounted.union.open(id, write).unwrap();
+    let tree = MemoryTree::new();
+    plant(&tree, "b/\nb/b \"above\"");
+    mounted.insert(0, tree, Powers::WRITABLE).unwrap();
+    mounted.agrees().unwrap();
+    let mut buffer = [0; 8];
+    let count = mounted.union.read(id, &mut buffer, 0).unwrap();
+    assert_eq!(&buffer[..count], b"6");
+    mounted.union.write(id, b"7", 0, false).unwrap();
+    mounted.union.read(id, &mut buffer, 0).unwrap();
+    assert_eq!(&buffer[..1], b"7", "it is nobody else's any more");
+    mounted.union.release(id);
+    mounted.agrees().unwrap();
+}
