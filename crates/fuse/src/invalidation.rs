@@ -4,7 +4,7 @@
 //! kernel may be waiting for a reply; one thread of its own delivers them.
 
 use std::io::IoSlice;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
 
 use rules::{Errno, Name};
 use sys::FuseDevice;
@@ -13,7 +13,7 @@ use union::InodeId;
 use crate::protocol::notification;
 
 /// What is not as the kernel believes.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Notice {
     /// A name.
     Entry(InodeId, Name),
@@ -21,6 +21,8 @@ pub(crate) enum Notice {
     Attributes(InodeId),
     /// Attributes and contents of an object.
     Contents(InodeId),
+    /// Somebody waits until all before this are delivered.
+    Heard(SyncSender<()>),
     /// There will be no more notices.
     End,
 }
@@ -56,6 +58,12 @@ pub(crate) fn deliver(notices: &Receiver<Notice>, device: &FuseDevice) {
                 write(device, &[notification::attributes_invalid(*id).bytes()])
             }
             Notice::Contents(id) => write(device, &[notification::contents_invalid(*id).bytes()]),
+            Notice::Heard(waiting) => {
+                if waiting.try_send(()).is_err() {
+                    tracing::debug!("nobody waits for notices any more");
+                }
+                continue;
+            }
             Notice::End => return,
         };
         match delivered {

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod background;
+mod control;
 mod counters;
 mod directory_handles;
 mod greeting;
@@ -27,6 +28,7 @@ mod threads;
 pub mod transport;
 mod watching;
 
+pub use control::Control;
 pub use counters::Counters;
 pub use id_map::{IdMap, Mapping, Range, Squash};
 pub use negotiation::MAX_DATA;

@@ -9,6 +9,7 @@ use tree::Tree;
 use union::{DirectChanges, Union};
 
 use crate::background::Background;
+use crate::control::Control;
 use crate::counters::Counters;
 use crate::directory_handles::Handles;
 use crate::greeting::Greeter;
@@ -21,7 +22,6 @@ use crate::protocol::init::{self, InitReply, flag};
 use crate::session::Session;
 use crate::threads::{self, Tasks};
 use crate::transport::device::Connection;
-use crate::watching::Watching;
 
 /// Why a mount cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +47,7 @@ pub struct Server<T: Tree> {
     options: ServeOptions,
     counters: Arc<Counters>,
     tasks: Tasks,
+    control: Arc<Control<T>>,
     agreed: Option<InitReply>,
 }
 
@@ -64,7 +65,14 @@ where
             notifier: notifier.clone(),
             background: background.clone(),
         }));
-        let watching = watching(&union);
+        let control = Arc::new(Control::new(
+            Arc::clone(&union),
+            notifier.clone(),
+            options.cache,
+        ));
+        if union.settings().direct_changes == DirectChanges::Watched {
+            control.watch();
+        }
         Self {
             device: Arc::new(device),
             union,
@@ -75,8 +83,8 @@ where
                 notices,
                 background,
                 worklist,
-                watching,
             },
+            control,
             agreed: None,
         }
     }
@@ -84,6 +92,11 @@ where
     /// Returns the counts of requests, which go on counting.
     pub fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.counters)
+    }
+
+    /// Returns a handle by which other threads ask the server for something.
+    pub fn control(&self) -> Arc<Control<T>> {
+        Arc::clone(&self.control)
     }
 
     /// Answers the kernel's first question. When it returns, the mount can be used: requests wait
@@ -135,7 +148,7 @@ where
         let passthrough = agreed.flags & flag::PASSTHROUGH != 0;
         Session {
             union: Arc::clone(&self.union),
-            cache: self.options.cache,
+            control: Arc::clone(&self.control),
             ids: self.options.ids.clone(),
             dialect: Dialect {
                 long_setxattr: agreed.flags & flag::SETXATTR_EXT != 0,
@@ -144,27 +157,6 @@ where
             directories: Handles::new(),
             notifier: self.tasks.notifier.clone(),
             counters: Arc::clone(&self.counters),
-        }
-    }
-}
-
-/// Watches the branches of a union that wants them watched. Where that is impossible the union looks at them again on each use.
-fn watching<T: Tree>(union: &Union<T>) -> Option<Arc<Watching>>
-where
-    T::Dir: AsFd,
-{
-    if union.settings().direct_changes != DirectChanges::Watched {
-        return None;
-    }
-    match Watching::new() {
-        Ok(watching) => {
-            let watching = Arc::new(watching);
-            union.set_watcher(Arc::<Watching>::clone(&watching));
-            Some(watching)
-        }
-        Err(errno) => {
-            tracing::warn!(%errno, "the branches cannot be watched");
-            None
         }
     }
 }

@@ -9,11 +9,11 @@ use sys::FuseDevice;
 use tree::Tree;
 use union::{Caller, DirStream, Entry, InodeId, Opened, Union};
 
+use crate::control::Control;
 use crate::counters::Counters;
 use crate::directory_handles::Handles;
 use crate::id_map::IdMap;
 use crate::invalidation::{Notice, Notifier};
-use crate::options::CachePolicy;
 use crate::passthrough::{Mode, Opening, Passthrough};
 use crate::protocol::attributes::{self, ENTRY_BYTES, Validity};
 use crate::protocol::payload::Record;
@@ -32,7 +32,7 @@ const TICK: Duration = Duration::from_millis(1);
 /// A mount between INIT and its end.
 pub(crate) struct Session<T: Tree> {
     pub(crate) union: Arc<Union<T>>,
-    pub(crate) cache: CachePolicy,
+    pub(crate) control: Arc<Control<T>>,
     pub(crate) ids: IdMap,
     pub(crate) dialect: Dialect,
     pub(crate) passthrough: Passthrough<Arc<FuseDevice>>,
@@ -73,9 +73,9 @@ where
     /// Returns how long a name may be relied on whose changes are heard of, or are not.
     pub(crate) fn name_validity(&self, heard: bool) -> Duration {
         if heard {
-            self.cache.entry_timeout
+            self.control.cache.load().entry_timeout
         } else {
-            self.cache.entry_timeout.min(TICK)
+            self.control.cache.load().entry_timeout.min(TICK)
         }
     }
 
@@ -84,9 +84,9 @@ where
     /// heard of.
     pub(crate) fn attr_validity(&self, id: InodeId) -> Duration {
         if self.passthrough.is_written(id) || !self.union.hears(id) {
-            self.cache.attr_timeout.min(TICK)
+            self.control.cache.load().attr_timeout.min(TICK)
         } else {
-            self.cache.attr_timeout
+            self.control.cache.load().attr_timeout
         }
     }
 

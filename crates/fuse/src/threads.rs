@@ -1,11 +1,10 @@
 //! The threads of a mount: those that answer, one that delivers notices, one for work that
-//! nobody waits for, and one that hears of direct changes of branches where they are watched.
+//! nobody waits for; `control` has one more that hears of direct changes of branches where they are watched.
 //!
 //! The mount is served as long as one thread answers. The others end after the last of
 //! those, so nothing that a request left behind is lost.
 
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::thread::{Builder, Scope, ScopedJoinHandle, scope};
 
@@ -19,7 +18,6 @@ use crate::server::ServeError;
 use crate::session::Session;
 use crate::transport::crew::Crew;
 use crate::transport::device;
-use crate::watching::Watching;
 
 /// Both ends of the queues to the threads that do not answer requests.
 pub(crate) struct Tasks {
@@ -27,7 +25,6 @@ pub(crate) struct Tasks {
     pub(crate) notices: Receiver<Notice>,
     pub(crate) background: Background,
     pub(crate) worklist: Worklist,
-    pub(crate) watching: Option<Arc<Watching>>,
 }
 
 /// Runs all threads of a session to their end; the first error is the one that is told. `serving` is called once they run.
@@ -39,6 +36,7 @@ pub(crate) fn serve<T: Tree>(
     serving: impl FnOnce(),
 ) -> Result<(), ServeError>
 where
+    T::Dir: AsFd,
     T::File: AsFd,
 {
     let Tasks {
@@ -46,7 +44,6 @@ where
         notices,
         background,
         worklist,
-        watching,
     } = tasks;
     let crew = Crew::default();
     scope(|scope| {
@@ -56,9 +53,6 @@ where
         let helpers = spawn(scope, "fuse-watchdog", || crew.watch()).and_then(|_| {
             spawn(scope, "fuse-notices", move || deliver(&notices, device))?;
             spawn(scope, "fuse-finish", move || worklist.work(&session.union))?;
-            if let Some(watching) = watching.clone() {
-                spawn(scope, "fuse-watch", move || watching.listen(&session.union))?;
-            }
             serving();
             Ok(())
         });
@@ -71,9 +65,7 @@ where
         crew.finish();
         notifier.note(Notice::End);
         background.end();
-        if let Some(watching) = watching {
-            watching.end();
-        }
+        session.control.end();
         served
     })
 }

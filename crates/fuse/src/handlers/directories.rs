@@ -22,7 +22,7 @@ where
     pub(super) fn open_dir(&self, id: InodeId, payload: &mut Payload<'_>) -> Outcome {
         let handle = self.directories.insert(self.union.open_dir(id)?);
         let cached = open_flag::CACHE_DIR | open_flag::KEEP_CACHE;
-        let flags = if self.cache.cache_dirs && self.union.hears(id) {
+        let flags = if self.control.cache.load().cache_dirs && self.union.hears(id) {
             cached
         } else {
             0

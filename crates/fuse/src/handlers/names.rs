@@ -131,7 +131,7 @@ where
     /// error it is not.
     fn not_found(&self, parent: InodeId, payload: &mut Payload<'_>) -> Outcome {
         let timeout = if self.union.hears(parent) {
-            self.cache.negative_timeout
+            self.control.cache.load().negative_timeout
         } else {
             Duration::ZERO
         };
