@@ -19,6 +19,8 @@ pub(crate) enum Verb {
     Mount(Mount),
     #[command(visible_alias = "unmount")]
     Umount(Umount),
+    Branch(Branch),
+    Busy(Busy),
     Which(Which),
     Status(Status),
     Doctor(Doctor),
@@ -71,8 +73,11 @@ security.fuseoverlayfs.override_stat for root).
 Mount: ro, nosuid, nodev, noexec, noatime, fsname=, subtype=, allow_other (always for root), and
 whatever else fstab may hold.
 
-Not supported yet, and refused: create= other than tdp, dirren, shwh, the branch attributes
-coo_reg, coo_all, moo and fhsm, and changing branches by remount.";
+Of a mounted union: remount with add:, append:, prepend:, del:PATH, mod:PATH=MODE, br= (adds what
+is not there yet), and the options above; several are taken from left to right.
+
+Not supported yet, and refused: create= other than tdp, dirren, shwh, and the branch attributes
+coo_reg, coo_all, moo and fhsm.";
 
 /// Unmount a union and wait until its branches are free
 ///
@@ -87,6 +92,103 @@ pub(crate) struct Umount {
     pub(crate) lazy: bool,
     /// Directory that is mounted on
     pub(crate) dir: PathBuf,
+}
+
+/// List the branches of a mounted union, or change them while it is in use
+///
+/// A branch is a directory, or a squashfs, erofs or ISO image, which root can use like one. Changes show at once. A branch in
+/// use cannot be removed: then the exit code is 32, and `plywood busy DIR BRANCH` names the processes.
+#[derive(Debug, Args)]
+pub(crate) struct Branch {
+    #[command(subcommand)]
+    pub(crate) verb: BranchVerb,
+}
+
+/// What to do about branches.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BranchVerb {
+    List(BranchList),
+    Add(BranchAdd),
+    /// Take branches out of the stack
+    #[command(visible_alias = "del")]
+    Remove(BranchPaths),
+    /// Give branches other modes: PATH=MODE
+    #[command(visible_alias = "mod")]
+    Set(BranchPaths),
+    Move(BranchMove),
+}
+
+/// How branches are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum BranchFormat {
+    /// Position, mode and path
+    Text,
+    /// As the files of /sys/fs/aufs/si_ID: "br0 /path=rw"
+    AufsSysfs,
+    /// As an option for mount(8): "br=/a=rw:/b=ro"
+    Options,
+    /// JSON
+    Json,
+}
+
+/// List the branches, topmost first
+#[derive(Debug, Args)]
+pub(crate) struct BranchList {
+    /// How to print them
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) format: BranchFormat,
+    /// Directory that the union is mounted on
+    pub(crate) dir: PathBuf,
+}
+
+/// Put branches into the stack: PATH[=MODE]
+///
+/// Without a position a writable branch goes on top, and any other below the topmost writable one.
+#[derive(Debug, Args)]
+pub(crate) struct BranchAdd {
+    /// Position of the first; 0 is on top
+    #[arg(long, value_name = "N", conflicts_with = "bottom")]
+    pub(crate) at: Option<usize>,
+    /// Below all others
+    #[arg(long)]
+    pub(crate) bottom: bool,
+    /// Directory that the union is mounted on
+    pub(crate) dir: PathBuf,
+    /// Branches, the topmost first
+    #[arg(required = true, value_name = "BRANCH")]
+    pub(crate) branches: Vec<OsString>,
+}
+
+/// Branches by their paths.
+#[derive(Debug, Args)]
+pub(crate) struct BranchPaths {
+    /// Directory that the union is mounted on
+    pub(crate) dir: PathBuf,
+    /// Branches
+    #[arg(required = true, value_name = "BRANCH")]
+    pub(crate) branches: Vec<PathBuf>,
+}
+
+/// Move a branch to another position
+#[derive(Debug, Args)]
+pub(crate) struct BranchMove {
+    /// Directory that the union is mounted on
+    pub(crate) dir: PathBuf,
+    /// Branch
+    pub(crate) branch: PathBuf,
+    /// Its new position; 0 is on top
+    pub(crate) to: usize,
+}
+
+/// Name the processes that use a union, or keep one of its branches from being removed
+///
+/// Prints process id, name, kind of use and path, separated by tabs. The exit code is 1 if there are any.
+#[derive(Debug, Args)]
+pub(crate) struct Busy {
+    /// Directory that the union is mounted on
+    pub(crate) dir: PathBuf,
+    /// Only what keeps this branch
+    pub(crate) branch: Option<PathBuf>,
 }
 
 /// Show which branch serves a path, and what that hides

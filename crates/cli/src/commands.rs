@@ -1,5 +1,8 @@
 //! One file per verb.
 
+pub(crate) mod auplink;
+pub(crate) mod branch;
+pub(crate) mod busy;
 pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod install_helpers;

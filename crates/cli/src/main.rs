@@ -4,6 +4,7 @@
 
 mod command_line;
 mod commands;
+mod control;
 mod counters;
 mod failure;
 mod helper_arguments;
@@ -38,6 +39,8 @@ fn main() -> ExitCode {
         Personality::MountHelper { subtype } => commands::mount::run_helper(words, subtype),
         Personality::FuseOverlayfs => commands::mount::run_fuse_overlayfs(words),
         Personality::UmountHelper => commands::umount::run_helper(words),
+        Personality::Auplink => commands::auplink::run(words),
+        Personality::Aubusy => commands::busy::run_aubusy(words),
     };
     let exit = ended.unwrap_or_else(|error| {
         print_error(&line_of(&error));
@@ -50,6 +53,8 @@ fn run(verb: Verb) -> anyhow::Result<Exit> {
     match verb {
         Verb::Mount(arguments) => commands::mount::run(arguments),
         Verb::Umount(arguments) => commands::umount::run(&arguments),
+        Verb::Branch(arguments) => commands::branch::run(&arguments),
+        Verb::Busy(arguments) => commands::busy::run(&arguments),
         Verb::Which(arguments) => commands::which::run(&arguments),
         Verb::Status(arguments) => commands::status::run(&arguments),
         Verb::Doctor(arguments) => commands::doctor::run(&arguments),

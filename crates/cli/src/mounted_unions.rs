@@ -66,6 +66,22 @@ pub(crate) fn mount_on(dir: &Path) -> anyhow::Result<MountEntry> {
     Ok(found.ok_or_else(not_mounted)?)
 }
 
+/// Returns the union that is mounted on a directory, with its server.
+pub(crate) fn served_on(dir: &Path) -> anyhow::Result<(MountEntry, RunState)> {
+    let mount = mount_on(dir)?;
+    if let Some(server) = run_state::server_of(&mount) {
+        return Ok((mount, server));
+    }
+    let failure = if is_union(&mount) {
+        Failure::mount(format!("{dir:?}: its server is dead or another user's"))
+            .hint("`plywood umount --stale` cleans up after a dead one")
+    } else {
+        Failure::mount(format!("{dir:?}: {} is not a union of ours", mount.fstype))
+            .hint("`plywood status` lists the unions")
+    };
+    Err(failure.into())
+}
+
 /// Returns the union that a path is in with its server, and the way from the mount point.
 ///
 /// The path need not exist: what is missing at its end is taken as written.

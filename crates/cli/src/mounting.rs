@@ -2,10 +2,12 @@
 //!
 //! Everything that can be wrong with the request is found before anything is made:
 //! [`plan::Plan`] holds open branches and checked places. [`attach`] mounts, [`serve`] is the life
-//! of the server.
+//! of the server, and [`live`] how it changes meanwhile.
 
 pub(crate) mod attach;
 pub(crate) mod branches;
+mod image;
+pub(crate) mod live;
 pub(crate) mod place;
 pub(crate) mod plan;
 pub(crate) mod predecessor;

@@ -20,10 +20,14 @@ pub(crate) enum Personality {
     UmountHelper,
     /// The mount program of container engines.
     FuseOverlayfs,
+    /// AUFS's tool for hard links of lower branches.
+    Auplink,
+    /// AUFS's tool that tells who keeps a branch.
+    Aubusy,
 }
 
-/// The names of mount(8)'s helpers, and what they are.
-pub(crate) const HELPERS: [(&str, Personality); 12] = [
+/// The names of mount(8)'s helpers and of AUFS's tools, and what they are.
+pub(crate) const HELPERS: [(&str, Personality); 14] = [
     ("mount.aufs", AUFS),
     ("mount.fuse.aufs", AUFS),
     ("mount.fuse3.aufs", AUFS),
@@ -36,6 +40,8 @@ pub(crate) const HELPERS: [(&str, Personality); 12] = [
     ("umount.plywood", Personality::UmountHelper),
     ("umount.fuse.plywood", Personality::UmountHelper),
     ("umount.fuse3.plywood", Personality::UmountHelper),
+    ("auplink", Personality::Auplink),
+    ("aubusy", Personality::Aubusy),
 ];
 
 const AUFS: Personality = Personality::MountHelper { subtype: "aufs" };

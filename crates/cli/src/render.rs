@@ -1,5 +1,6 @@
 //! What people and scripts read.
 
+pub(crate) mod branches;
 pub(crate) mod busy;
 pub(crate) mod path_text;
 pub(crate) mod status;

@@ -7,12 +7,13 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File};
 use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rules::options::{Dialect, DirectAccess, Settings, render};
+use rules::options::{BranchMode, Dialect, DirectAccess, Settings, render};
 use serde::{Deserialize, Serialize};
 use sys::HostDir;
 use sys::capabilities;
@@ -20,7 +21,6 @@ use sys::mount_table::{DeviceNumber, MountEntry};
 use union::{DialectKind, OverlayMarks};
 
 use crate::mounting::plan::Plan;
-use crate::mounting::serve::number_of;
 use crate::render::path_text;
 
 /// The version of the file's shape.
@@ -68,14 +68,8 @@ pub(crate) struct BranchState {
 }
 
 impl RunState {
-    /// Describes a mount that is about to be made by this process.
-    pub(crate) fn of(plan: &Plan, roots: &[HostDir]) -> Self {
-        let branches = plan.branches.iter().zip(roots);
-        let branches = branches.map(|(branch, root)| BranchState {
-            path: path_text::write(&branch.path),
-            mode: branch.mode.to_string(),
-            descriptor: number_of(root),
-        });
+    /// Describes a mount that is about to be made by this process, but for what [`RunState::describe`] adds.
+    pub(crate) fn of(plan: &Plan) -> Self {
         let pid = std::process::id();
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         Self {
@@ -93,15 +87,31 @@ impl RunState {
             }
             .to_owned(),
             user_marks: plan.settings.dialect == DialectKind::Overlay(OverlayMarks::User),
-            udba: match plan.parsed.settings.direct_access {
-                DirectAccess::None => "none",
-                DirectAccess::Revalidate => "reval",
-                DirectAccess::Notify => "notify",
-            }
-            .to_owned(),
-            options: render::proc_mounts(&shown(&plan.parsed.settings), None),
-            branches: branches.collect(),
+            udba: String::new(),
+            options: String::new(),
+            branches: Vec::new(),
         }
+    }
+
+    /// Says how the union behaves now and what it is stacked of.
+    pub(crate) fn describe<'a>(
+        &mut self,
+        settings: &Settings,
+        branches: impl Iterator<Item = (&'a Path, BranchMode, &'a HostDir)>,
+    ) {
+        self.udba = match settings.direct_access {
+            DirectAccess::None => "none",
+            DirectAccess::Revalidate => "reval",
+            DirectAccess::Notify => "notify",
+        }
+        .to_owned();
+        self.options = render::proc_mounts(&shown(settings), None);
+        let branches = branches.map(|(path, mode, root)| BranchState {
+            path: path_text::write(path),
+            mode: mode.to_string(),
+            descriptor: root.as_fd().as_raw_fd(),
+        });
+        self.branches = branches.collect();
     }
 
     /// Adds the number of the filesystem.

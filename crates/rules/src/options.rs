@@ -83,15 +83,31 @@ pub fn join<'a>(strings: impl IntoIterator<Item = &'a OsStr>) -> OsString {
 
 /// Reads an option string, with `base` for whose defaults hold if the options do not say.
 pub fn parse_with(options: &OsStr, base: Compat) -> Result<MountOptions, OptionError> {
-    let options = options.as_bytes();
-    let (compat, dialect) = find_compat(options, base)?;
+    let (compat, dialect) = find_compat(options.as_bytes(), base)?;
+    parse_from(options.as_bytes(), dialect, Settings::new(compat, dialect))
+}
+
+/// Reads the options of a remount: whatever they do not say stays as it is. `compat=` says nothing new then.
+pub fn parse_remount(
+    options: &OsStr,
+    dialect: Dialect,
+    settings: &Settings,
+) -> Result<MountOptions, OptionError> {
+    parse_from(options.as_bytes(), dialect, settings.clone())
+}
+
+fn parse_from(
+    options: &[u8],
+    dialect: Dialect,
+    settings: Settings,
+) -> Result<MountOptions, OptionError> {
     let mut parsed = MountOptions {
         dialect,
         branches: Vec::new(),
         changes: Vec::new(),
         work: None,
         requests: Vec::new(),
-        settings: Settings::new(compat, dialect),
+        settings,
         generic: Generic::default(),
         warnings: Vec::new(),
     };

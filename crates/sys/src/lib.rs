@@ -12,6 +12,7 @@ pub mod fuse_device;
 pub mod fusermount;
 pub mod host_tree;
 pub mod identity;
+pub mod image;
 pub mod limits;
 pub mod mount_table;
 pub mod mounting;

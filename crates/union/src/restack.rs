@@ -138,10 +138,12 @@ impl<T: Tree> Union<T> {
         Ok(())
     }
 
-    /// Changes what was chosen at mount. The format on disk stays.
+    /// Changes what was chosen at mount; the format on disk stays. Everything known is looked at again if that depends on it, or
+    /// if it is asked for.
     pub fn reconfigure(
         &self,
         change: impl FnOnce(&mut Settings),
+        look_again: bool,
     ) -> std::result::Result<(), RestackError> {
         let _closed = self.gate.close();
         self.finish_pending()?;
@@ -160,7 +162,10 @@ impl<T: Tree> Union<T> {
                 self.dialect.prepare(root, pseudo_links)?;
             }
         }
-        // What was remembered may have been remembered under other assumptions.
+        if !look_again && before.direct_changes == self.settings().direct_changes {
+            return Ok(());
+        }
+        // What was remembered was remembered under other assumptions.
         let all: Vec<_> = roots.iter().map(|root| root.branch.id).collect();
         self.restack(roots, &all);
         Ok(())

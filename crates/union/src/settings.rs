@@ -33,7 +33,7 @@ pub enum DirectChanges {
 }
 
 /// What the person who mounts chooses.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The format on disk.
     pub dialect: DialectKind,

@@ -7,15 +7,21 @@ use std::path::Path;
 
 use rules::options::{self, Compat};
 use sys::daemon::{self, Forked, Verdict};
+use sys::mounting::MountFlags;
 
 use crate::command_line;
+use crate::control::{self, Answer, Ask};
 use crate::failure::{Exit, Failure, exit_of, line_of};
 use crate::helper_arguments::Arguments;
 use crate::logging;
+use crate::mounted_unions;
+use crate::mounting::place::is_union;
 use crate::mounting::plan::Plan;
 use crate::mounting::request::{Request, Warnings};
 use crate::mounting::serve::Ready;
 use crate::mounting::translate;
+use crate::render::path_text;
+use crate::run_state;
 
 /// `plywood mount`
 pub(crate) fn run(arguments: command_line::Mount) -> anyhow::Result<Exit> {
@@ -133,7 +139,7 @@ pub(crate) fn run_fuse_overlayfs(
 fn mount(request: &Request) -> anyhow::Result<Exit> {
     let parsed = request.parse()?;
     if parsed.generic.remount {
-        return remount(&request.dir, &parsed);
+        return remount(request, &parsed);
     }
     let mut plan = Plan::of(request)?;
     let warnings = std::mem::take(&mut plan.warnings);
@@ -203,23 +209,36 @@ fn wait_for(server: daemon::WaitForReady) -> anyhow::Result<Exit> {
     }
 }
 
-/// Changes the flags of a mount. Branches of a running union do not change yet.
-fn remount(dir: &Path, parsed: &options::MountOptions) -> anyhow::Result<Exit> {
-    let lists = !parsed.branches.is_empty() || !parsed.changes.is_empty();
-    if lists {
-        let what = "changing branches by remount is not supported yet";
-        return Err(Failure::mount(what)
-            .hint("unmount, and mount with the new branches")
-            .into());
+/// Changes the branches and options of a union, and the flags of its mount.
+fn remount(request: &Request, parsed: &options::MountOptions) -> anyhow::Result<Exit> {
+    let dir = &request.dir;
+    let mount = mounted_unions::mount_on(dir)?;
+    let server = run_state::server_of(&mount);
+    let known = server.is_some() || is_union(&mount);
+    if !known && !mount.fstype.starts_with("fuse.") {
+        let what = format!("{dir:?}: {} is not a union of ours", mount.fstype);
+        return Err(Failure::mount(what).into());
     }
-    let place = dir
-        .canonicalize()
-        .map_err(|error| Failure::mount(format!("{dir:?}: {error}")))?;
-    let mounted = sys::mount_table::mount_at(&place).ok().flatten();
-    if mounted.is_none() {
-        return Err(Failure::mount(format!("{dir:?}: nothing is mounted there")).into());
+    if let Some(server) = &server {
+        let from = std::env::current_dir().unwrap_or_else(|_| "/".into());
+        let order = Ask::Remount {
+            options: path_text::write(Path::new(&request.options)),
+            from: path_text::write(&from),
+        };
+        if let Answer::Done(warnings) = control::order(server, &order)?
+            && request.warnings == Warnings::All
+        {
+            warnings
+                .iter()
+                .for_each(|warning| crate::print_warning(warning));
+        }
     }
-    sys::mounting::remount(&place, translate::mount_flags(&parsed.generic)).map_err(|errno| {
+    let flags = translate::mount_flags(&parsed.generic);
+    if flags == MountFlags::empty() && !mount.has_option("ro") && server.is_some() {
+        // Nothing is asked of the mount itself.
+        return Ok(Exit::SUCCESS);
+    }
+    sys::mounting::remount(&mount.mount_point, flags).map_err(|errno| {
         let failure = Failure::mount(format!("cannot remount {dir:?}: {errno}"));
         match errno {
             rules::Errno::PERM => failure.exit(Exit::MOUNT_USAGE),

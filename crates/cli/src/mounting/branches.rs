@@ -10,7 +10,7 @@ use sys::HostTree;
 use sys::mount_table::{self, MountEntry};
 
 use super::place::errno_of;
-use super::unsupported;
+use super::{image, unsupported};
 use crate::failure::{Exit, Failure};
 
 /// A branch that can be used.
@@ -48,11 +48,77 @@ pub(crate) fn open(parsed: &MountOptions, place: &Path) -> anyhow::Result<Vec<Op
     };
     let mut found = Vec::with_capacity(named.len());
     for (index, spec) in named.iter().enumerate() {
-        found.push(checks.branch(index, spec)?);
+        found.push(checks.branch(index, index, spec)?);
     }
-    refuse_overlaps(&named, &found, &checks.known)?;
+    let paths: Vec<_> = found.iter().map(|branch| &*branch.path).collect();
+    refuse_overlaps(&paths, &checks.known)?;
     check_work(parsed)?;
     Ok(found)
+}
+
+/// Finds, checks and opens one more branch of a stack that is mounted on `place`; `None` when it is in there already.
+///
+/// `default` is the position that decides on the mode if none is given.
+pub(crate) fn open_one_more(
+    spec: &BranchSpec,
+    (index, default): (usize, usize),
+    stack: &[&Path],
+    place: &Path,
+    read_only: bool,
+) -> Result<Option<OpenBranch>, Failure> {
+    let mounts = mount_table::read()
+        .map_err(|errno| Failure::mount(format!("cannot read the mount table: {errno}")))?;
+    let mut checks = Checks {
+        mounts: &mounts,
+        place,
+        read_only,
+        known: identities(stack),
+    };
+    if let Ok(metadata) = spec.path.metadata()
+        && checks.known.contains_key(&(metadata.dev(), metadata.ino()))
+    {
+        return Ok(None);
+    }
+    let branch = checks.branch(index, default, spec)?;
+    let mut paths = stack.to_vec();
+    paths.push(&branch.path);
+    refuse_overlaps(&paths, &identities(&paths))?;
+    Ok(Some(branch))
+}
+
+fn identities(paths: &[&Path]) -> HashMap<Identity, usize> {
+    let numbered = paths.iter().enumerate();
+    let known = numbered.filter_map(|(at, path)| {
+        let metadata = path.metadata().ok()?;
+        Some(((metadata.dev(), metadata.ino()), at))
+    });
+    known.collect()
+}
+
+/// Refuses a mode that a branch cannot have for what it is on.
+pub(crate) fn refuse_mode_of_place(
+    index: usize,
+    path: &Path,
+    mode: BranchMode,
+    place: &Path,
+) -> Result<(), Failure> {
+    if mode.is_writable() && path.is_file() {
+        let failure = named(index, path, "an image cannot be written to");
+        return Err(failure.hint("give it =rr or =rr+wh"));
+    }
+    let mounts = mount_table::read()
+        .map_err(|errno| Failure::mount(format!("cannot read the mount table: {errno}")))?;
+    let checks = Checks {
+        mounts: &mounts,
+        place,
+        read_only: false,
+        known: HashMap::new(),
+    };
+    let spec = BranchSpec {
+        path: path.to_owned(),
+        mode: Some(mode),
+    };
+    checks.mode(index, index, &spec, path).map(drop)
 }
 
 /// Applies `add`, `append` and the like to the list, as AUFS does at mount.
@@ -107,20 +173,35 @@ struct Checks<'a> {
 }
 
 impl Checks<'_> {
-    fn branch(&mut self, index: usize, spec: &BranchSpec) -> Result<OpenBranch, Failure> {
+    /// Checks and opens a branch for a position; `default` is the one that decides on its mode if none is given.
+    fn branch(
+        &mut self,
+        index: usize,
+        default: usize,
+        spec: &BranchSpec,
+    ) -> Result<OpenBranch, Failure> {
         let at = |why: &str| named(index, &spec.path, why);
         let said = |error: std::io::Error| refused(index, &spec.path, errno_of(&error));
         let path = spec.path.canonicalize().map_err(said)?;
         let metadata = path.metadata().map_err(said)?;
-        if !metadata.is_dir() {
-            return Err(refused(index, &spec.path, Errno::NOTDIR));
-        }
         let identity = (metadata.dev(), metadata.ino());
         if let Some(first) = self.known.insert(identity, index) {
             return Err(at(&format!("the same directory as branch {first}")).hint("name it once"));
         }
         self.against_the_place(index, spec, &path)?;
-        let mode = self.mode(index, spec, &path)?;
+        if metadata.is_file() {
+            let mode = spec.mode.unwrap_or(BranchMode::RR);
+            if mode.is_writable() {
+                return Err(at("an image cannot be written to").hint("give it =rr or =rr+wh"));
+            }
+            unsupported::refuse_mode(&mode).map_err(|failure| at(&failure.to_string()))?;
+            let tree = image::open(&path).map_err(|failure| at(&failure.to_string()))?;
+            return Ok(OpenBranch { path, mode, tree });
+        }
+        if !metadata.is_dir() {
+            return Err(refused(index, &spec.path, Errno::NOTDIR));
+        }
+        let mode = self.mode(index, default, spec, &path)?;
         unsupported::refuse_mode(&mode).map_err(|failure| at(&failure.to_string()))?;
         let tree = HostTree::open(&path).map_err(|errno| refused(index, &spec.path, errno))?;
         Ok(OpenBranch { path, mode, tree })
@@ -145,9 +226,15 @@ impl Checks<'_> {
         Err(named(index, &spec.path, &why).hint("take a mount point outside of all branches"))
     }
 
-    fn mode(&self, index: usize, spec: &BranchSpec, path: &Path) -> Result<BranchMode, Failure> {
+    fn mode(
+        &self,
+        index: usize,
+        default: usize,
+        spec: &BranchSpec,
+        path: &Path,
+    ) -> Result<BranchMode, Failure> {
         let Some(mount) = mount_of(self.mounts, path) else {
-            let default = BranchMode::default_for(index, self.read_only, false);
+            let default = BranchMode::default_for(default, self.read_only, false);
             return Ok(spec.mode.unwrap_or(default));
         };
         let at = |why: &str| named(index, &spec.path, why);
@@ -156,7 +243,7 @@ impl Checks<'_> {
             return Err(at(&why).hint("take a directory on a disk or tmpfs"));
         }
         let native = NATIVELY_READ_ONLY.contains(&mount.fstype.as_str());
-        let default = BranchMode::default_for(index, self.read_only, native);
+        let default = BranchMode::default_for(default, self.read_only, native);
         let mode = spec.mode.unwrap_or(default);
         let read_only = mount.has_option("ro") || mount.is_read_only_filesystem();
         if mode.is_writable() && read_only {
@@ -183,15 +270,16 @@ fn mount_of<'a>(mounts: &'a [MountEntry], path: &Path) -> Option<&'a MountEntry>
 }
 
 /// Refuses a branch inside another: one change would show twice.
-fn refuse_overlaps(
-    named_as: &[BranchSpec],
-    found: &[OpenBranch],
-    known: &HashMap<Identity, usize>,
-) -> Result<(), Failure> {
+fn refuse_overlaps(paths: &[&Path], known: &HashMap<Identity, usize>) -> Result<(), Failure> {
     let mut seen: HashSet<&Path> = HashSet::new();
-    for (index, branch) in found.iter().enumerate() {
-        let device = branch.path.metadata().map(|metadata| metadata.dev()).ok();
-        for above in branch.path.ancestors().skip(1) {
+    for (index, path) in paths.iter().enumerate() {
+        let metadata = path.metadata().ok();
+        if metadata.as_ref().is_some_and(|metadata| metadata.is_file()) {
+            // What an image holds is not in the directory around it.
+            continue;
+        }
+        let device = metadata.map(|metadata| metadata.dev());
+        for above in path.ancestors().skip(1) {
             if !seen.insert(above) {
                 continue;
             }
@@ -204,10 +292,8 @@ fn refuse_overlaps(
                 break;
             }
             if let Some(outer) = known.get(&(metadata.dev(), metadata.ino())) {
-                let outer_path = &named_as[*outer].path;
-                let why = format!("lies inside branch {outer}, {outer_path:?}");
-                return Err(named(index, &named_as[index].path, &why)
-                    .hint("branches must not contain each other"));
+                let why = format!("lies inside branch {outer}, {:?}", paths[*outer]);
+                return Err(named(index, path, &why).hint("branches must not contain each other"));
             }
         }
     }

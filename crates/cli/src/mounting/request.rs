@@ -52,6 +52,7 @@ impl Request {
             .as_deref()
             .filter(|list| looks_like_branches(list))
             && !named_by_options
+            && !parsed.generic.remount
         {
             parsed.branches = read_branches(list, &mut parsed.warnings)?;
         }

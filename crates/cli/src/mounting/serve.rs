@@ -3,7 +3,7 @@
 //! When it ends, for whatever reason, no mount is left that nobody answers.
 
 use std::cell::OnceCell;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,18 +11,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use fuse::Server;
 use rules::options;
+use sys::HostTree;
 use sys::mount_table::{self, DeviceNumber};
 use sys::mounting::UnmountHow;
 use sys::signals::{Signal, Signals};
-use sys::{HostDir, HostTree};
 use tree::{OverrideStat, Record, Tree};
 use union::{Branch, OpenError, Union};
 
 use super::attach::{self, DetachError};
 use super::branches;
+use super::live::{Adapt, Live, Opened};
 use super::plan::Plan;
 use super::predecessor;
-use crate::counters;
+use crate::control;
 use crate::failure::{Exit, Failure};
 use crate::run_state::{self, RunState};
 
@@ -38,12 +39,9 @@ type OnServing = Box<dyn FnOnce()>;
 /// The same, knowing the trees.
 struct Prepared<T: Tree> {
     server: Server<T>,
-    union: Arc<Union<T>>,
     mounted: Mounted,
     signals: Signals,
-    state: RunState,
-    /// Others reach the branches through these, also where the mount hides them.
-    roots: Vec<HostDir>,
+    live: Live<T>,
 }
 
 /// Where the mount is, so that exactly it is unmounted.
@@ -65,12 +63,13 @@ impl Ready {
 
     fn over<T: Tree>(
         plan: Plan,
-        adapt: impl Fn(Place<'_>, HostTree) -> Result<T, Failure>,
+        adapt: impl Fn(Place<'_>, HostTree) -> Result<T, Failure> + Send + 'static,
     ) -> anyhow::Result<Self>
     where
         T::Dir: AsFd,
         T::File: AsFd,
     {
+        let adapt: Adapt<T> = Box::new(adapt);
         let prepared = Prepared::make(plan, adapt)?;
         Ok(Self(Box::new(|on_serving| prepared.run(on_serving))))
     }
@@ -86,19 +85,16 @@ where
     T::Dir: AsFd,
     T::File: AsFd,
 {
-    fn make(
-        mut plan: Plan,
-        adapt: impl Fn(Place<'_>, HostTree) -> Result<T, Failure>,
-    ) -> anyhow::Result<Self> {
+    fn make(mut plan: Plan, adapt: Adapt<T>) -> anyhow::Result<Self> {
         sys::limits::clear_umask();
         sys::signals::ignore_broken_pipes();
         // Before the first thread, so that none of them is interrupted.
         let signals = Signals::block()
             .map_err(|errno| Failure::mount(format!("cannot wait for signals: {errno}")))?;
         predecessor::wait(&plan);
-        let roots = roots(&plan)?;
-        let state = RunState::of(&plan, &roots);
-        let union = Arc::new(stack(&mut plan, adapt)?);
+        let opened = kept(&plan)?;
+        let state = RunState::of(&plan);
+        let union = Arc::new(stack(&mut plan, &adapt)?);
         let device = attach::attach(&plan)?;
         let mounted = Mounted::at(&plan.place);
         let unwinding = LeaveWhenUnwinding(mounted.clone());
@@ -109,27 +105,32 @@ where
             return Err(Failure::mount(what).into());
         }
         drop(unwinding);
+        let live = Live::new(
+            union,
+            server.control(),
+            server.counters(),
+            adapt,
+            plan.parsed,
+            plan.place,
+            state.mounted_as(mounted.device),
+            opened,
+        );
         Ok(Self {
             server,
-            union,
-            state: state.mounted_as(mounted.device),
+            live,
             mounted,
             signals,
-            roots,
         })
     }
 
     fn run(self, on_serving: OnServing) -> Exit {
         let Self {
             server,
-            union,
+            mut live,
             mounted,
             signals,
-            state,
-            roots,
         } = self;
         let asked_to_end = Arc::new(AtomicBool::new(false));
-        let counters = server.counters();
         let recorded = OnceCell::new();
         let serving = || {
             if let Some(device) = mounted.device
@@ -138,15 +139,14 @@ where
                 // Reading is slower without.
                 tracing::debug!(%errno, "cannot set how far the kernel reads ahead");
             }
-            if let Some(recorded) = recorded.get_or_init(|| run_state::record(&state)) {
-                counters::offer(&recorded.socket(), counters, union);
+            if let Some(recorded) = recorded.get_or_init(|| run_state::record(&live.state)) {
+                control::offer(&recorded.socket(), move |ask| live.answer(ask));
             }
             on_serving();
             obey(signals, mounted.clone(), Arc::clone(&asked_to_end));
             tracing::info!(mount_point = %mounted.place.display(), "serving");
         };
         let served = catch_unwind(AssertUnwindSafe(|| server.run_and(serving)));
-        drop(roots);
         if let Some(recorded) = recorded.into_inner().flatten() {
             recorded.forget();
         }
@@ -160,24 +160,21 @@ where
     }
 }
 
-fn roots(plan: &Plan) -> Result<Vec<HostDir>, Failure> {
-    let root = |(index, branch): (usize, &branches::OpenBranch)| {
-        let opened = branch.tree.root();
-        opened.map_err(|errno| branches::refused(index, &branch.path, errno))
+/// Returns what is to be remembered of the branches.
+fn kept(plan: &Plan) -> Result<Vec<Opened>, Failure> {
+    let keep = |(index, branch): (usize, &branches::OpenBranch)| {
+        let root = branch.tree.root();
+        let root = root.map_err(|errno| branches::refused(index, &branch.path, errno))?;
+        Ok((branch.path.clone(), branch.mode, root))
     };
-    plan.branches.iter().enumerate().map(root).collect()
-}
-
-/// Returns the number by which an open root is found in `/proc/PID/fd`.
-pub(crate) fn number_of(root: &HostDir) -> i32 {
-    root.as_fd().as_raw_fd()
+    plan.branches.iter().enumerate().map(keep).collect()
 }
 
 /// Where a branch is in the stack.
-struct Place<'a> {
-    index: usize,
-    path: &'a Path,
-    writable: bool,
+pub(crate) struct Place<'a> {
+    pub(crate) index: usize,
+    pub(crate) path: &'a Path,
+    pub(crate) writable: bool,
 }
 
 /// Lets owners and permissions of a branch be in an attribute.
@@ -201,10 +198,7 @@ fn overriding(
     }
 }
 
-fn stack<T: Tree>(
-    plan: &mut Plan,
-    adapt: impl Fn(Place<'_>, HostTree) -> Result<T, Failure>,
-) -> Result<Union<T>, Failure> {
+fn stack<T: Tree>(plan: &mut Plan, adapt: &Adapt<T>) -> Result<Union<T>, Failure> {
     let opened = std::mem::take(&mut plan.branches);
     let paths: Vec<_> = opened.iter().map(|branch| branch.path.clone()).collect();
     let stacked = opened.into_iter().enumerate().map(|(index, branch)| {

@@ -45,6 +45,8 @@ pub(crate) fn settings(parsed: &MountOptions, open_files: u64) -> Settings {
         link_names_early: asked.compat != Compat::Aufs,
         keep_directory_times: asked.compat != Compat::Aufs,
         acl: has_acl(parsed),
+        // Where AUFS is followed to the letter, a writer can lose its branch at any time.
+        writers_bypass: is_host_admin() && asked.compat != Compat::Aufs,
         durable: !asked.volatile,
         sum_space: asked.free_space == FreeSpace::Sum,
         open_dirs: usize::try_from(quarter).unwrap_or(512),
@@ -72,7 +74,8 @@ fn is_host_admin() -> bool {
     capabilities::has(Capability::SysAdmin) && capabilities::in_initial_user_namespace()
 }
 
-fn cache(parsed: &MountOptions) -> CachePolicy {
+/// Returns what the kernel may remember.
+pub(crate) fn cache(parsed: &MountOptions) -> CachePolicy {
     let settings = &parsed.settings;
     let mut cache = match settings.direct_access {
         DirectAccess::None | DirectAccess::Notify => CachePolicy::forever(),

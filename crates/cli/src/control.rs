@@ -1,0 +1,224 @@
+//! Talking to a server: questions and orders over a socket that only its user can reach.
+//!
+//! One line of JSON each way. What changes a union is done by its server alone, which is the only one to know what is in use.
+
+use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::counters::Counts;
+use crate::failure::{Exit, Failure};
+use crate::run_state::{self, RunState};
+
+/// How long an answer to a question may take.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How long an order may take: it waits for what is under way.
+const LONG_PATIENCE: Duration = Duration::from_secs(120);
+/// The longest question.
+const MOST_BYTES: u64 = 16 << 20;
+
+/// What a server is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Ask {
+    /// What it has counted.
+    Counters,
+    /// To change options and branches, from left to right.
+    Remount {
+        /// The options, as [`crate::render::path_text`] writes paths.
+        options: String,
+        /// Where relative paths begin, written likewise.
+        from: String,
+    },
+    /// To change the stack.
+    Change {
+        /// What to do, one after the other.
+        changes: Vec<Change>,
+    },
+    /// About hard links of lower branches.
+    Links {
+        /// What to do.
+        deed: LinkDeed,
+    },
+    /// Who uses a branch.
+    Users {
+        /// The branch's path, as `path_text` writes paths.
+        branch: String,
+    },
+}
+
+/// A change of the stack that a command asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Change {
+    /// Puts a branch at a position, or below all others.
+    Add {
+        /// Position; none: below all others.
+        index: Option<usize>,
+        /// Path, as `path_text` writes paths.
+        path: String,
+        /// Mode, if one is given.
+        mode: Option<String>,
+    },
+    /// Takes a branch out.
+    Remove {
+        /// Path.
+        path: String,
+    },
+    /// Gives a branch another mode.
+    Set {
+        /// Path.
+        path: String,
+        /// Mode.
+        mode: String,
+    },
+    /// Moves a branch to another position.
+    Move {
+        /// Path.
+        path: String,
+        /// Position among the others.
+        index: usize,
+    },
+}
+
+/// What to do about hard links of lower branches (`auplink`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LinkDeed {
+    /// Tell the inode numbers.
+    List,
+    /// Give all names their links.
+    CopyUp,
+    /// The same, and empty the store.
+    Flush,
+}
+
+/// Something in use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct InUse {
+    /// Path in the union, as `path_text` writes paths; empty for the root.
+    pub(crate) path: String,
+    /// What it is used for.
+    pub(crate) what: String,
+}
+
+/// What a server answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Answer {
+    /// What it has counted.
+    Counters(Counts),
+    /// Done, with warnings.
+    Done(Vec<String>),
+    /// Inode numbers.
+    Numbers(Vec<u64>),
+    /// What is in use.
+    Users(Vec<InUse>),
+    /// Not done.
+    Refused {
+        /// Why, in one line.
+        message: String,
+        /// With which code a command ends.
+        exit: u8,
+    },
+}
+
+impl Answer {
+    /// Phrases a failure.
+    pub(crate) fn refused(error: &anyhow::Error) -> Self {
+        Self::Refused {
+            message: crate::failure::line_of(error),
+            exit: crate::failure::exit_of(error).0,
+        }
+    }
+}
+
+/// Answers everybody who connects, one after the other, in a thread of its own.
+pub(crate) fn offer(socket: &Path, mut answer: impl FnMut(Ask) -> Answer + Send + 'static) {
+    let listener = match listen(socket) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::warn!(%error, "the branches of this mount cannot be changed");
+            return;
+        }
+    };
+    let serve = move || {
+        for stream in listener.incoming().flatten() {
+            if let Err(error) = converse(stream, &mut answer) {
+                tracing::debug!(%error, "somebody hung up");
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("control".into());
+    if let Err(error) = thread.spawn(serve) {
+        tracing::warn!(%error, "the branches of this mount cannot be changed");
+    }
+}
+
+fn listen(socket: &Path) -> std::io::Result<UnixListener> {
+    // Of a server that had the same process id.
+    if let Err(error) = fs::remove_file(socket)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    let listener = UnixListener::bind(socket)?;
+    fs::set_permissions(socket, Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+fn converse(mut stream: UnixStream, answer: &mut impl FnMut(Ask) -> Answer) -> anyhow::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut asked = String::new();
+    BufReader::new(&stream)
+        .take(MOST_BYTES)
+        .read_line(&mut asked)?;
+    let told = answer(serde_json::from_str(&asked)?);
+    stream.write_all(&serde_json::to_vec(&told)?)?;
+    Ok(())
+}
+
+/// Asks a question that the server can answer at once; one that is busy or of another version does not.
+pub(crate) fn ask(socket: &Path, question: &Ask) -> Option<Answer> {
+    exchange(socket, question, PATIENCE).ok()
+}
+
+/// Gives the server of a mount an order and waits until it is carried out.
+pub(crate) fn order(server: &RunState, order: &Ask) -> anyhow::Result<Answer> {
+    let nobody = || {
+        Failure::mount(format!(
+            "the server (process {}) does not answer",
+            server.pid
+        ))
+        .hint("it belongs to another user, or is busy: see `plywood status`")
+    };
+    let sockets = run_state::sockets_of(server);
+    let socket = sockets.iter().find(|socket| socket.exists());
+    let socket = socket.ok_or_else(nobody)?;
+    match exchange(socket, order, LONG_PATIENCE) {
+        Ok(Answer::Refused { message, exit }) => Err(Failure::new(Exit(exit), message).into()),
+        Ok(answer) => Ok(answer),
+        Err(error) => {
+            tracing::debug!(%error, "no answer");
+            Err(nobody().into())
+        }
+    }
+}
+
+fn exchange(socket: &Path, question: &Ask, patience: Duration) -> anyhow::Result<Answer> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
+    let mut line = serde_json::to_vec(question)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    let mut told = Vec::new();
+    stream.read_to_end(&mut told)?;
+    Ok(serde_json::from_slice(&told)?)
+}
