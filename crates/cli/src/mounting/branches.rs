@@ -79,6 +79,11 @@ pub(crate) fn open_one_more(
     {
         return Ok(None);
     }
+    let device = |path: &Path| path.metadata().map(|metadata| metadata.dev()).ok();
+    if device(&spec.path).is_some_and(|own| device(place) == Some(own)) {
+        let failure = named(index, &spec.path, "lies in this union itself");
+        return Err(failure.hint("take a directory outside of the mount point"));
+    }
     let branch = checks.branch(index, default, spec)?;
     let mut paths = stack.to_vec();
     paths.push(&branch.path);
