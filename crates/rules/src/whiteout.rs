@@ -17,6 +17,8 @@ pub const BASE: &[u8] = b".wh..wh.aufs";
 pub const PSEUDO_LINKS: &[u8] = b".wh..wh.plnk";
 /// The directory in a branch's root for copies of files whose directory is gone.
 pub const ORPHANS: &[u8] = b".wh..wh.orph";
+/// What follows [`OWN_PREFIX`] in the record of a renamed directory (`dirren`).
+const RENAMED: &[u8] = b".dr.";
 /// Longest name in bytes, so that `.wh..wh.NAME.hhhh` fits into 255.
 pub const NAME_MAX: usize = 242;
 /// Permissions of whiteouts and marks.
@@ -93,7 +95,7 @@ pub fn temporary_name(name: &Name, purpose: Purpose, number: u16) -> Name {
 fn temporary(own: &[u8]) -> Option<Temporary> {
     let (name, suffix) = own.split_at_checked(own.len().checked_sub(5)?)?;
     let digits = suffix.strip_prefix(b".")?;
-    if name.starts_with(b".") || !digits.iter().all(u8::is_ascii_hexdigit) {
+    if name.starts_with(RENAMED) || !digits.iter().all(u8::is_ascii_hexdigit) {
         return None;
     }
     let number = u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
@@ -144,6 +146,8 @@ mod tests {
             (".wh..wh.f.0001", temporary("f", Purpose::Building)),
             (".wh..wh.f.ffff", temporary("f", Purpose::MovedAway)),
             (".wh..wh.f.fffg", Meaning::Own),
+            (".wh..wh..f.0001", temporary(".f", Purpose::Building)),
+            (".wh..wh..opq.8001", temporary(".opq", Purpose::MovedAway)),
         ] {
             assert_eq!(meaning(text.as_bytes()), expected, "{text}");
         }
