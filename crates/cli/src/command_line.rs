@@ -24,6 +24,8 @@ pub(crate) enum Verb {
     Which(Which),
     Status(Status),
     Doctor(Doctor),
+    Check(Check),
+    MergeDown(MergeDown),
     Completions(Completions),
     Man(Man),
     InstallHelpers(InstallHelpers),
@@ -222,6 +224,69 @@ pub(crate) struct Doctor {
     /// Look for branches and layer stores in these directories instead
     #[arg(long, value_name = "DIR", num_args = 1..)]
     pub(crate) scan: Vec<PathBuf>,
+}
+
+/// Look for what does not belong in writable branches that no union uses
+///
+/// Interrupted operations leave whiteouts beside their entries and temporary names; links for hard links and copies of
+/// removed files stay in the branch's root. What is found is told, one line for each. All repairs can be interrupted and
+/// done again, and change nothing that a union shows.
+///
+/// The exit code is 0 if nothing is wrong or all was repaired, 1 if something is left, 2 if a branch could
+/// not be checked.
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// Say nothing but errors
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Put right what is found
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// What lies below the branches, such as A:B=ro+wh, to find whiteouts that hide nothing
+    #[arg(long, value_name = "BRANCHES")]
+    pub(crate) below: Option<OsString>,
+    /// Branch
+    #[arg(required = true, value_name = "BRANCH")]
+    pub(crate) branches: Vec<PathBuf>,
+}
+
+/// Bring what a branch holds into the branch below it
+///
+/// Afterwards the lower branch alone shows what the upper branch over it showed: files, attributes, hard links, and
+/// deletions. No union may use the branches meanwhile. Whatever stops the command, the two still show the
+/// same, and the same command goes on.
+///
+/// A deletion stays as a whiteout only where something would show below the lower branch: name with --below what lies
+/// there. Without it the lower branch counts as the lowest.
+#[derive(Debug, Args)]
+pub(crate) struct MergeDown {
+    /// Empty the upper branch
+    #[arg(long = "move")]
+    pub(crate) moves: bool,
+    /// Empty the upper branch, and keep all its whiteouts in the lower one
+    #[arg(long, conflicts_with_all = ["moves", "below"])]
+    pub(crate) move_with_whiteouts: bool,
+    /// What lies below the lower branch, topmost first, such as A:B=ro+wh
+    #[arg(long, value_name = "BRANCHES")]
+    pub(crate) below: Option<OsString>,
+    /// Print each change and make none
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// Print each change
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    /// Upper branch
+    #[arg(value_name = "SRC_BRANCH")]
+    pub(crate) source: PathBuf,
+    /// Lower branch, whose whiteouts count
+    #[arg(value_name = "DST_BRANCH")]
+    pub(crate) target: PathBuf,
 }
 
 /// Print the completion script for a shell

@@ -12,7 +12,9 @@ mod inspection;
 mod logging;
 mod mounted_unions;
 mod mounting;
+mod offline;
 mod personality;
+mod progress;
 mod render;
 mod run_state;
 mod scan;
@@ -38,6 +40,8 @@ fn main() -> ExitCode {
         }
         Personality::MountHelper { subtype } => commands::mount::run_helper(words, subtype),
         Personality::FuseOverlayfs => commands::mount::run_fuse_overlayfs(words),
+        Personality::Auchk => commands::check::run_auchk(words),
+        Personality::Aubrsync => commands::aubrsync::run(words),
         Personality::UmountHelper => commands::umount::run_helper(words),
         Personality::Auplink => commands::auplink::run(words),
         Personality::Aubusy => commands::busy::run_aubusy(words),
@@ -57,6 +61,8 @@ fn run(verb: Verb) -> anyhow::Result<Exit> {
         Verb::Busy(arguments) => commands::busy::run(&arguments),
         Verb::Which(arguments) => commands::which::run(&arguments),
         Verb::Status(arguments) => commands::status::run(&arguments),
+        Verb::Check(arguments) => commands::check::run(&arguments),
+        Verb::MergeDown(arguments) => commands::merge_down::run(&arguments),
         Verb::Doctor(arguments) => commands::doctor::run(&arguments),
         Verb::Completions(arguments) => commands::completions::run(&arguments),
         Verb::Man(arguments) => commands::man::run(&arguments),

@@ -24,6 +24,10 @@ pub(crate) enum Personality {
     Auplink,
     /// AUFS's tool that tells who keeps a branch.
     Aubusy,
+    /// aufs-util's check of a branch.
+    Auchk,
+    /// aufs-util's merging of a branch into the one below.
+    Aubrsync,
 }
 
 /// The names of mount(8)'s helpers and of AUFS's tools, and what they are.
@@ -47,6 +51,12 @@ pub(crate) const HELPERS: [(&str, Personality); 14] = [
 const AUFS: Personality = Personality::MountHelper { subtype: "aufs" };
 const PLYWOOD: Personality = Personality::MountHelper { subtype: "plywood" };
 
+/// The names of aufs-util's programs, and what they are.
+pub(crate) const TOOLS: [(&str, Personality); 2] = [
+    ("auchk", Personality::Auchk),
+    ("aubrsync", Personality::Aubrsync),
+];
+
 /// The name that container engines look for.
 pub(crate) const FUSE_OVERLAYFS: &str = "fuse-overlayfs";
 
@@ -57,7 +67,8 @@ impl Personality {
         if name == FUSE_OVERLAYFS {
             return Self::FuseOverlayfs;
         }
-        let helper = HELPERS.iter().find(|(known, _)| name == *known);
+        let mut names = HELPERS.iter().chain(&TOOLS);
+        let helper = names.find(|(known, _)| name == *known);
         helper.map_or(Self::Plywood, |(_, personality)| *personality)
     }
 }
@@ -76,6 +87,7 @@ mod tests {
             ("mount.fuse.plywood", PLYWOOD),
             ("/sbin/umount.fuse.aufs", Personality::UmountHelper),
             ("/usr/bin/fuse-overlayfs", Personality::FuseOverlayfs),
+            ("/bin/auchk", Personality::Auchk),
         ] {
             assert_eq!(Personality::of(program.as_ref()), expected, "{program}");
         }

@@ -32,12 +32,15 @@ fn helpers_are_linked_and_removed_and_nothing_else_is_touched() {
         .silently();
     assert!(told.contains("p/sbin/mount.aufs ->"), "{told}");
     assert!(names(&bench.path("p/sbin")).contains(&"umount.fuse.aufs".to_owned()));
-    assert_eq!(names(&bench.path("p/bin")), ["plywood"]);
+    assert_eq!(
+        names(&bench.path("p/bin")),
+        ["aubrsync", "auchk", "plywood"]
+    );
     // Again is fine.
     bench
         .plywood(&["install-helpers", "--prefix", "p", "--fuse-overlayfs"])
         .silently();
-    assert_eq!(names(&bench.path("p/bin")), ["fuse-overlayfs", "plywood"]);
+    assert!(names(&bench.path("p/bin")).contains(&"fuse-overlayfs".to_owned()));
     bench.write("p/sbin/mount.other", "x");
     bench
         .plywood(&["install-helpers", "--prefix", "p", "--remove"])

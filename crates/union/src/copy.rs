@@ -149,47 +149,7 @@ impl<T: Tree> Union<T> {
         to_tree: &T,
         to: Object<'_, T>,
     ) -> Result<()> {
-        let copy = to_tree.attr(to)?;
-        let owner = Identity {
-            uid: original.uid,
-            gid: original.gid,
-        };
-        if (Identity {
-            uid: copy.uid,
-            gid: copy.gid,
-        }) != owner
-        {
-            let changes = Changes {
-                uid: Some(owner.uid),
-                gid: Some(owner.gid),
-                ..Changes::default()
-            };
-            to_tree.set_attr(to, &changes)?;
-        }
-        let inherited = to_tree.xattr_names(to)?;
-        let names = from_tree.xattr_names(from)?;
-        for name in inherited.iter().filter(|name| !names.contains(name)) {
-            // A default ACL of the directory that the original does not have.
-            match to_tree.remove_xattr(to, name) {
-                Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-        for name in names.iter().filter(|name| !overlay::is_private(name)) {
-            let value = match from_tree.xattr(from, name) {
-                Err(Errno::NODATA) => continue,
-                value => value?,
-            };
-            to_tree.set_xattr(to, name, &value, XattrHow::Set)?;
-        }
-        let symlink = original.kind == Kind::Symlink;
-        let times = Changes {
-            perm: (!symlink).then_some(original.perm),
-            atime: Some(SetTime::To(original.atime)),
-            mtime: Some(SetTime::To(original.mtime)),
-            ..Changes::default()
-        };
-        Ok(to_tree.set_attr(to, &times)?)
+        Ok(copy_attributes(from_tree, from, original, to_tree, to)?)
     }
 
     /// Reserves a temporary name in a directory of a branch.
@@ -207,8 +167,59 @@ impl<T: Tree> Union<T> {
     }
 }
 
+/// Copies owner, extended attributes, permissions and times.
+pub(crate) fn copy_attributes<T: Tree>(
+    from_tree: &T,
+    from: Object<'_, T>,
+    original: &Attr,
+    to_tree: &T,
+    to: Object<'_, T>,
+) -> std::result::Result<(), Errno> {
+    let copy = to_tree.attr(to)?;
+    let owner = Identity {
+        uid: original.uid,
+        gid: original.gid,
+    };
+    if (Identity {
+        uid: copy.uid,
+        gid: copy.gid,
+    }) != owner
+    {
+        let changes = Changes {
+            uid: Some(owner.uid),
+            gid: Some(owner.gid),
+            ..Changes::default()
+        };
+        to_tree.set_attr(to, &changes)?;
+    }
+    let inherited = to_tree.xattr_names(to)?;
+    let names = from_tree.xattr_names(from)?;
+    for name in inherited.iter().filter(|name| !names.contains(name)) {
+        // A default ACL of the directory that the original does not have.
+        match to_tree.remove_xattr(to, name) {
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    for name in names.iter().filter(|name| !overlay::is_private(name)) {
+        let value = match from_tree.xattr(from, name) {
+            Err(Errno::NODATA) => continue,
+            value => value?,
+        };
+        to_tree.set_xattr(to, name, &value, XattrHow::Set)?;
+    }
+    let symlink = original.kind == Kind::Symlink;
+    let times = Changes {
+        perm: (!symlink).then_some(original.perm),
+        atime: Some(SetTime::To(original.atime)),
+        mtime: Some(SetTime::To(original.mtime)),
+        ..Changes::default()
+    };
+    to_tree.set_attr(to, &times)
+}
+
 /// Makes what is to become a copy, without contents and for us alone; returns a regular file open.
-fn make_empty<T: Tree>(
+pub(crate) fn make_empty<T: Tree>(
     tree: &T,
     dir: &T::Dir,
     name: &Name,

@@ -5,6 +5,7 @@
 mod api;
 mod attr;
 mod branch;
+pub mod branch_tools;
 mod copy;
 mod copy_up;
 mod create;

@@ -11,7 +11,7 @@ use anyhow::Context;
 
 use crate::command_line::InstallHelpers;
 use crate::failure::Exit;
-use crate::personality::{FUSE_OVERLAYFS, HELPERS};
+use crate::personality::{FUSE_OVERLAYFS, HELPERS, TOOLS};
 
 /// `plywood install-helpers [--prefix DIR] [--remove]`
 pub(crate) fn run(arguments: &InstallHelpers) -> anyhow::Result<Exit> {
@@ -42,6 +42,7 @@ fn links(arguments: &InstallHelpers) -> Vec<PathBuf> {
     let bin = arguments.prefix.join("bin");
     let mut links: Vec<_> = HELPERS.iter().map(|(name, _)| sbin.join(name)).collect();
     links.push(bin.join("plywood"));
+    links.extend(TOOLS.iter().map(|(name, _)| bin.join(name)));
     if arguments.fuse_overlayfs || arguments.remove {
         links.push(bin.join(FUSE_OVERLAYFS));
     }

@@ -159,7 +159,9 @@ impl Bench {
 }
 
 /// Names that the program answers to.
-const HELPERS: [&str; 5] = [
+const HELPERS: [&str; 7] = [
+    "auchk",
+    "aubrsync",
     "mount.aufs",
     "umount.aufs",
     "mount.fuse.plywood",

@@ -5,11 +5,13 @@
 //! breaks a law is printed as the branches in tree notation with the operation.
 
 mod behind;
+mod check;
 mod client;
 mod damage;
 mod faults;
 mod handles;
 mod listings;
+mod merge_down;
 mod merging;
 mod numbers;
 mod operation;

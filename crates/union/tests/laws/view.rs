@@ -28,6 +28,13 @@ impl View {
         self.0.iter()
     }
 
+    /// Returns the same with each name as a file of its own.
+    pub(crate) fn without_links(&self) -> Self {
+        let mut nodes = self.0.clone();
+        nodes.values_mut().for_each(|node| node.same_as = None);
+        Self(nodes)
+    }
+
     /// Makes a plain tree that holds the same.
     pub(crate) fn to_tree(&self) -> MemoryTree {
         let tree = MemoryTree::new();

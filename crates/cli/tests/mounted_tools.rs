@@ -1,0 +1,109 @@
+//! The tools for branches, beside a union that uses them.
+
+mod support;
+
+use std::fs::{self, File};
+
+use support::{Bench, names, wait_until};
+use testkit::require_root_and_fuse;
+
+fn mounted(options: &str) -> Option<Bench> {
+    if !require_root_and_fuse() {
+        return None;
+    }
+    let bench = Bench::new();
+    bench.write("b1/gone", "1");
+    bench.write("b1/f", "1");
+    bench.write("b0/f", "0");
+    bench.write("b2/gone", "2");
+    let option = format!("br=b0=rw:b1=rw:b2=ro{options}");
+    bench
+        .plywood(&["mount", "-o", &option, "none", "m"])
+        .silently();
+    bench.write("m/new/g", "0");
+    fs::remove_file(bench.path("m/gone")).unwrap();
+    Some(bench)
+}
+
+#[test]
+fn a_branch_in_use_is_left_alone() {
+    let Some(bench) = mounted("") else { return };
+    for words in [
+        &["check", "b0"][..],
+        &["check", "--repair", "b2"],
+        &["merge-down", "b0", "b1"],
+        &["merge-down", "/tmp", "b1"],
+    ] {
+        let place = bench.path("m");
+        let place = place.to_str().unwrap();
+        bench
+            .plywood(words)
+            .refused(2, &["in use by the union on", place, "unmount"]);
+    }
+    bench.plywood(&["umount", "m"]).silently();
+    bench.plywood(&["check", "b0"]).silently();
+}
+
+#[test]
+fn aubrsync_moves_a_branch_down_while_the_union_shows_the_same() {
+    let Some(bench) = mounted(",nodev") else {
+        return;
+    };
+    let open = File::create(bench.path("m/open")).unwrap();
+    bench
+        .shell("aubrsync move m b0 b1")
+        .refused(2, &["close the files"]);
+    drop(open);
+    fs::remove_file(bench.path("m/open")).unwrap();
+    bench.shell("aubrsync -n move m b0 b1 -v").silently();
+    assert_eq!(bench.read("b1/f"), "1");
+    bench
+        .shell("aubrsync copy m b0 b1 -aHSx --delete")
+        .silently();
+    assert_eq!(
+        (bench.read("b0/f"), bench.read("b1/f")),
+        ("0".into(), "0".into())
+    );
+    bench.shell("aubrsync -i move m b0 b1").silently();
+    assert_eq!(names(&bench.path("b1/new")), ["g"]);
+    // Below the branch the name would show again.
+    assert!(bench.exists("b1/.wh.gone") && !bench.exists("b1/gone"));
+    let left = names(&bench.path("b0"));
+    assert!(
+        left.iter().all(|name| name.starts_with(".wh..wh.")),
+        "{left:?}"
+    );
+    let line = bench.mount_line().unwrap();
+    assert!(line.contains(" rw,nodev"), "{line}");
+    wait_until("the union shows what was moved", || {
+        names(&bench.path("m")) == ["f", "new"] && bench.read("m/f") == "0"
+    });
+    bench.write("m/f", "again");
+    assert_eq!(bench.read("b1/f"), "again");
+    bench.plywood(&["umount", "m"]).silently();
+}
+
+#[test]
+fn aubrsync_refuses_what_it_cannot_do_safely() {
+    let Some(bench) = mounted(",udba=none") else {
+        return;
+    };
+    for (line, expected) in [
+        ("aubrsync move m b0 b1", &["udba=none"][..]),
+        (
+            "aubrsync copy m b0 b2",
+            &["branch 0", "branch 2", "next one below"],
+        ),
+        ("aubrsync copy m b1 b2", &["not writable"]),
+        ("aubrsync copy m b0 /tmp", &["not a branch of"]),
+        ("aubrsync m rsync -a m/ b1", &["running a command"]),
+        (
+            "aubrsync copy m b0 b1 --rsh=x",
+            &["rsync does not run here", "usage"],
+        ),
+    ] {
+        bench.shell(line).refused(2, expected);
+    }
+    assert_eq!(bench.read("b1/f"), "1");
+    bench.plywood(&["umount", "m"]).silently();
+}

@@ -1,0 +1,58 @@
+//! Taking away what the source holds, once the target has the same.
+
+use rules::Kind;
+use rules::whiteout::{self, Meaning};
+use tree::Tree;
+
+use super::super::{Place, Stopped, at, own, remove_file, remove_tree, sorted};
+use super::{Deed, Work};
+
+impl<T: Tree> Work<'_, '_, T> {
+    /// Empties the source, but for the format's base objects.
+    pub(super) fn drop_root(&mut self, from: &T::Dir) -> Result<(), Stopped> {
+        let source = self.merge.source;
+        let root = Place::root();
+        for constant in [whiteout::PSEUDO_LINKS, whiteout::ORPHANS] {
+            let name = own(constant);
+            let place = root.child(&name);
+            let attr = source.look(from, &name).map_err(at(&place))?;
+            if attr.is_some_and(|attr| attr.kind == Kind::Dir) && self.is_real() {
+                let dir = source.open_dir(from, &name).map_err(at(&place))?;
+                for (left, _) in sorted(source, &dir).map_err(at(&place))? {
+                    remove_tree(source, &dir, &left).map_err(at(&place))?;
+                }
+            }
+        }
+        self.drop_all(&root, from)
+    }
+
+    /// Removes what a directory of the source holds. The opaque mark goes first: below is the same now, and what goes
+    /// would be missed while the mark hides that.
+    fn drop_all(&mut self, place: &Place, from: &T::Dir) -> Result<(), Stopped> {
+        let source = self.merge.source;
+        let top = place.names().is_empty();
+        if self.is_real() {
+            remove_file(source, from, &own(whiteout::OPAQUE)).map_err(at(place))?;
+        }
+        for (name, kind) in sorted(source, from).map_err(at(place))? {
+            let base = top && whiteout::meaning(name.as_bytes()) == Meaning::Own;
+            if base || self.spares(place, &name) {
+                continue;
+            }
+            let place = place.child(&name);
+            if !whiteout::is_reserved(name.as_bytes()) {
+                (self.tell)(&place, Deed::Drop);
+            }
+            if kind == Kind::Dir {
+                let inside = source.open_dir(from, &name).map_err(at(&place))?;
+                self.drop_all(&place, &inside)?;
+                if self.is_real() {
+                    source.remove_dir(from, &name).map_err(at(&place))?;
+                }
+            } else if self.is_real() {
+                remove_file(source, from, &name).map_err(at(&place))?;
+            }
+        }
+        Ok(())
+    }
+}
