@@ -6,6 +6,7 @@
 pub mod attr;
 pub mod errno;
 pub mod lookup;
+pub mod move_down;
 pub mod name;
 pub mod options;
 pub mod placement;

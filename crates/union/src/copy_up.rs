@@ -105,6 +105,7 @@ impl<T: Tree> Union<T> {
     fn is_settled(&self, other: &Other<T>) -> bool {
         let state = other.state.read();
         match (&state.place, &state.data) {
+            _ if state.migrating => false,
             (Some(_), _) => self.writable(state.branch),
             (None, Some(data)) => data.writable,
             (None, None) => true,

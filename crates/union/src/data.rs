@@ -29,7 +29,7 @@ impl<T: Tree> Union<T> {
                 return Err(Refusal::Gone.into());
             }
         }
-        let lent = {
+        let (lent, migrating) = {
             let mut state = other.state.write();
             if inode.successor().is_some() {
                 return Err(Refusal::Gone.into());
@@ -44,8 +44,11 @@ impl<T: Tree> Union<T> {
             state.lent |= lent;
             state.opens += 1;
             state.written |= flags.write;
-            lent
+            (lent, state.migrating)
         };
+        if migrating {
+            drop(other.moving.lock());
+        }
         let opened = self.open_counted(&inode, other, flags, lent);
         if opened.is_err() {
             self.closed(&inode, other);

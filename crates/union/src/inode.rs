@@ -118,6 +118,8 @@ pub(crate) struct OtherState<T: Tree> {
     pub(crate) lent: bool,
     /// Whether it is about to be copied up, so that it is lent to nobody any more.
     pub(crate) leaving: bool,
+    /// Whether it is about to have another place: who opens or changes it now waits for `moving`.
+    pub(crate) migrating: bool,
     /// The name under which a copy is to appear once it is durable; until then `place` is a temporary one.
     pub(crate) unpublished: Option<InodeName<T>>,
     /// Whether the name came by a copy-up and may not be on disk yet; a sync of the file must see to it.
@@ -578,6 +580,7 @@ impl<T: Tree> Table<T> {
                     opened_before: false,
                     lent: false,
                     leaving: false,
+                    migrating: false,
                     unpublished: None,
                     name_not_durable: false,
                     last: None,

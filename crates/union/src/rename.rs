@@ -123,7 +123,9 @@ impl<T: Tree> Union<T> {
             Some(replaced) => self.still_names(&destination, replaced)?,
             None => destination.resolution() == Resolution::Absent,
         };
-        if !same || !self.still_names(&source, &moving)? {
+        // A file may have been moved down since it was brought.
+        let brought = moving.inode.dir().is_ok() || source.resolution().branch() == Some(target);
+        if !same || !brought || !self.still_names(&source, &moving)? {
             return Ok(false);
         }
         let ends = Ends {

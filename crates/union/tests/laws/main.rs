@@ -13,6 +13,7 @@ mod handles;
 mod listings;
 mod merge_down;
 mod merging;
+mod move_down;
 mod numbers;
 mod operation;
 mod outcomes;
