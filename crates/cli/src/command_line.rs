@@ -26,6 +26,7 @@ pub(crate) enum Verb {
     Doctor(Doctor),
     Check(Check),
     MergeDown(MergeDown),
+    Balance(Balance),
     Completions(Completions),
     Man(Man),
     InstallHelpers(InstallHelpers),
@@ -287,6 +288,27 @@ pub(crate) struct MergeDown {
     /// Lower branch, whose whiteouts count
     #[arg(value_name = "DST_BRANCH")]
     pub(crate) target: PathBuf,
+}
+
+/// Spread the files of a pool over its branches, so that they are equally full
+///
+/// Files move from writable branches that are fuller than the pool to emptier ones, where they show as before. A file with
+/// several names moves with all of them or not at all. No union may use the branches meanwhile. The
+/// command can be interrupted: it ends after the file that is moving.
+#[derive(Debug, Args)]
+pub(crate) struct Balance {
+    /// Print what would move
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+    /// Print each file that moves
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    /// How much fuller than the pool a branch may be, in percent of its size
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(crate) percent: u8,
+    /// All branches of the pool, topmost first, such as A:B:C=ro; without a mode they are writable
+    #[arg(value_name = "UNION|BRANCHES")]
+    pub(crate) pool: OsString,
 }
 
 /// Print the completion script for a shell

@@ -2,6 +2,7 @@
 
 pub(crate) mod aubrsync;
 pub(crate) mod auplink;
+pub(crate) mod balance;
 pub(crate) mod branch;
 pub(crate) mod busy;
 pub(crate) mod check;

@@ -62,6 +62,7 @@ fn run(verb: Verb) -> anyhow::Result<Exit> {
         Verb::Which(arguments) => commands::which::run(&arguments),
         Verb::Status(arguments) => commands::status::run(&arguments),
         Verb::Check(arguments) => commands::check::run(&arguments),
+        Verb::Balance(arguments) => commands::balance::run(&arguments),
         Verb::MergeDown(arguments) => commands::merge_down::run(&arguments),
         Verb::Doctor(arguments) => commands::doctor::run(&arguments),
         Verb::Completions(arguments) => commands::completions::run(&arguments),

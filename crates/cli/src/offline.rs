@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use rules::options::{BranchMode, branch};
+use rules::options::{BranchMode, BranchSpec, branch};
 use rules::{Name, Powers};
 use sys::HostTree;
 use union::branch_tools::{Layer, Stopped};
@@ -115,16 +115,22 @@ fn identity(path: &Path) -> Option<Identity> {
     Some((metadata.dev(), metadata.ino()))
 }
 
-/// Opens the branches of a list such as `A:B=ro+wh`; whiteouts count in those that say so.
-pub(crate) fn open_list(list: &OsStr) -> anyhow::Result<Vec<OfflineBranch>> {
+/// Reads a list of branches such as `A:B=ro+wh`.
+pub(crate) fn read_list(list: &OsStr) -> anyhow::Result<Vec<BranchSpec>> {
     let mut warnings = Vec::new();
     let named = branch::parse_list(list, &mut warnings)
-        .map_err(|error| Failure::new(COULD_NOT, format!("--below: {error}")))?;
+        .map_err(|error| Failure::new(COULD_NOT, error.to_string()))?;
     if let Some(warning) = warnings.first() {
-        return Err(Failure::new(COULD_NOT, format!("--below: {warning}"))
+        return Err(Failure::new(COULD_NOT, warning.clone())
             .hint("modes are rw, ro, ro+wh and rr")
             .into());
     }
+    Ok(named)
+}
+
+/// Opens the branches of a list for looking; whiteouts count in those that say so.
+pub(crate) fn open_list(list: &OsStr) -> anyhow::Result<Vec<OfflineBranch>> {
+    let named = read_list(list)?;
     let opened = named.iter().map(|spec| {
         let mode = spec.mode.unwrap_or(BranchMode::RO);
         OfflineBranch::open(&spec.path, mode.powers())

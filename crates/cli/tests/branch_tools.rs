@@ -183,3 +183,24 @@ fn branches_that_cannot_be_merged_are_refused_in_one_line() {
         .plywood(&["merge-down", "b0", "b1"])
         .refused(2, &["plywood check --repair"]);
 }
+
+#[test]
+fn a_pool_is_named_by_two_writable_branches_at_least() {
+    let bench = Bench::new();
+    bench.write("b0/f", "x");
+    bench
+        .plywood(&["balance", "b0"])
+        .refused(2, &["two writable branches"]);
+    bench
+        .plywood(&["balance", "b0:b1=ro"])
+        .refused(2, &["two writable branches"]);
+    bench
+        .plywood(&["balance", "b0:b0"])
+        .refused(2, &["lies in branch"]);
+    bench
+        .plywood(&["balance", "b0:missing"])
+        .refused(2, &["missing"]);
+    // One disk is as full as itself.
+    let told = bench.plywood(&["balance", "b0:b1"]).silently();
+    assert_eq!(told, "0 files of 0 KiB moved\n");
+}

@@ -107,3 +107,81 @@ fn aubrsync_refuses_what_it_cannot_do_safely() {
     assert_eq!(bench.read("b1/f"), "1");
     bench.plywood(&["umount", "m"]).silently();
 }
+
+#[test]
+fn a_pool_of_several_disks_becomes_equally_full() {
+    if !require_root_and_fuse() {
+        return;
+    }
+    let bench = Bench::new();
+    let _disks = Disks::mount(&bench, &["b0", "b1", "b2"]);
+    for n in 0..12 {
+        bench
+            .shell(&format!("head -c 2M /dev/urandom > b0/f{n}"))
+            .silently();
+    }
+    bench
+        .shell("mkdir -m 750 b0/d; head -c 3M /dev/urandom > b0/d/one; ln b0/d/one b0/two")
+        .silently();
+    let sums = bench.shell("cat b0/f* b0/d/one | sha256sum").silently();
+    let dry = bench
+        .plywood(&["balance", "--dry-run", "b0:b1:b2"])
+        .silently();
+    assert!(
+        dry.contains("move d/one, two: ") && dry.contains("would be moved"),
+        "{dry}"
+    );
+    assert!(names(&bench.path("b1")).is_empty());
+    let told = bench
+        .plywood(&["balance", "--percent", "3", "b0:b1:b2"])
+        .silently();
+    assert!(told.ends_with(" moved\n"), "{told}");
+    let shares = ["b0", "b1", "b2"].map(|branch| {
+        let free = bench
+            .shell(&format!("stat -f -c '%f %b' {branch}"))
+            .silently();
+        let mut numbers = free.split_whitespace().map(|n| n.parse::<u64>().unwrap());
+        numbers.next().unwrap() * 100 / numbers.next().unwrap()
+    });
+    let spread = shares.iter().max().unwrap() - shares.iter().min().unwrap();
+    assert!(spread <= 8, "{shares:?}");
+    let ids = |name: &str| bench.shell(&format!("stat -c %i b?/{name}")).silently();
+    assert_eq!(ids("d/one"), ids("two"));
+    bench
+        .plywood(&["mount", "-o", "br=b0=rw:b1=rw:b2=rw", "none", "m"])
+        .silently();
+    assert_eq!(bench.shell("cat m/f* m/d/one | sha256sum").silently(), sums);
+    assert_eq!(bench.shell("stat -c %a m/d").silently(), "750\n");
+    bench
+        .plywood(&["balance", "m"])
+        .refused(2, &["mounted union", "unmount it"]);
+    bench.plywood(&["balance", "b0:b1"]).refused(2, &["in use"]);
+    bench.plywood(&["umount", "m"]).silently();
+}
+
+/// Filesystems in memory on directories of the bench, unmounted at the end.
+struct Disks(Vec<std::path::PathBuf>);
+
+impl Disks {
+    fn mount(bench: &Bench, names: &[&str]) -> Self {
+        let mut disks = Self(Vec::new());
+        for name in names {
+            let line = format!("mount -t tmpfs -o size=40m none {name}");
+            bench.shell(&line).silently();
+            disks.0.push(bench.path(name));
+        }
+        disks
+    }
+}
+
+impl Drop for Disks {
+    fn drop(&mut self) {
+        for disk in &self.0 {
+            let ended = std::process::Command::new("umount")
+                .arg("-l")
+                .arg(disk)
+                .status();
+            assert!(ended.is_ok(), "{disk:?} stays mounted");
+        }
+    }
+}

@@ -4,6 +4,7 @@
 //! tried as a table. The rooms above gather facts, ask a rule, and carry it out.
 
 pub mod attr;
+pub mod balance;
 pub mod errno;
 pub mod lookup;
 pub mod move_down;

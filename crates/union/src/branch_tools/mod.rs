@@ -1,8 +1,9 @@
-//! Tools for branches that no union changes meanwhile: [`check`], [`merge_down`].
+//! Tools for branches that no union changes meanwhile: [`check`], [`merge_down`], [`balance`].
 //!
 //! They speak the AUFS format. What they find or change is told to whoever asked, place by place; every change
 //! is one step after which the branches show what they showed before.
 
+pub mod balance;
 mod below;
 pub mod check;
 mod copying;

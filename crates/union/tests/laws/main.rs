@@ -4,6 +4,7 @@
 //! nothing; a failure shows the state before or after; read-only branches are never written. A case that
 //! breaks a law is printed as the branches in tree notation with the operation.
 
+mod balance;
 mod behind;
 mod check;
 mod client;

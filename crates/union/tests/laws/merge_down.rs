@@ -173,7 +173,7 @@ impl Case {
     }
 }
 
-fn powers(mode: Mode) -> Powers {
+pub(crate) fn powers(mode: Mode) -> Powers {
     match mode {
         Mode::Rw => Powers::WRITABLE,
         Mode::Ro => Powers::PLAIN,
