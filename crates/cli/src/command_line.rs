@@ -26,6 +26,7 @@ pub(crate) enum Verb {
     Doctor(Doctor),
     Check(Check),
     MergeDown(MergeDown),
+    Mvdown(Mvdown),
     Balance(Balance),
     Completions(Completions),
     Man(Man),
@@ -288,6 +289,41 @@ pub(crate) struct MergeDown {
     /// Lower branch, whose whiteouts count
     #[arg(value_name = "DST_BRANCH")]
     pub(crate) target: PathBuf,
+}
+
+/// Move files of a mounted union to a writable branch below
+///
+/// A file shows the same before, while and after it moves. It stays where it is while somebody has it open, if it has
+/// several names, or if something between the branches would hide it. The exit code is 1 if one stays.
+#[derive(Debug, Args)]
+pub(crate) struct Mvdown {
+    /// The branch to move to, by path or position from 0; otherwise the next writable one below
+    #[arg(short = 'b', long, value_name = "BRANCH")]
+    pub(crate) to: Option<OsString>,
+    /// Only files that this branch shows
+    #[arg(short = 'B', long, value_name = "BRANCH")]
+    pub(crate) from: Option<OsString>,
+    /// Ask before each file
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Leave the file on the upper branch as well
+    #[arg(short, long)]
+    pub(crate) keep_upper: bool,
+    /// Replace a file that the lower branch has under the name
+    #[arg(short, long)]
+    pub(crate) overwrite: bool,
+    /// Write to a lower branch that is mounted read-only
+    #[arg(short = 'r', long)]
+    pub(crate) allow_ro_lower: bool,
+    /// Remove from an upper branch that is mounted read-only
+    #[arg(short = 'R', long)]
+    pub(crate) allow_ro_upper: bool,
+    /// Print from where to where each file moves
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    /// File in a union
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
 }
 
 /// Spread the files of a pool over its branches, so that they are equally full

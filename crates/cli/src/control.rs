@@ -19,6 +19,8 @@ use crate::run_state::{self, RunState};
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How long an order may take: it waits for what is under way.
 const LONG_PATIENCE: Duration = Duration::from_secs(120);
+/// How long copying a file may take.
+const COPY_PATIENCE: Duration = Duration::from_secs(24 * 3600);
 /// The longest question.
 const MOST_BYTES: u64 = 16 << 20;
 
@@ -45,6 +47,8 @@ pub(crate) enum Ask {
         /// What to do.
         deed: LinkDeed,
     },
+    /// To move a file down to another branch.
+    MoveDown(MoveDown),
     /// Who uses a branch.
     Users {
         /// The branch's path, as `path_text` writes paths.
@@ -86,6 +90,25 @@ pub(crate) enum Change {
     },
 }
 
+/// Moving a file down to another branch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MoveDown {
+    /// Path from the root of the union, as `path_text` writes paths.
+    pub(crate) path: String,
+    /// The branch that is to lose it: its path, or its position from the top; none: the one that shows it.
+    pub(crate) from: Option<String>,
+    /// The branch that is to get it; none: the next writable one below.
+    pub(crate) to: Option<String>,
+    /// It stays above as well.
+    pub(crate) keeps_upper: bool,
+    /// What has its name below is replaced.
+    pub(crate) replaces_lower: bool,
+    /// The upper branch may be one that is mounted read-only.
+    pub(crate) from_read_only: bool,
+    /// The lower branch may be one that is mounted read-only.
+    pub(crate) to_read_only: bool,
+}
+
 /// What to do about hard links of lower branches (`auplink`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -119,6 +142,13 @@ pub(crate) enum Answer {
     Numbers(Vec<u64>),
     /// What is in use.
     Users(Vec<InUse>),
+    /// A file moved, between branches whose paths are written as `path_text` does.
+    Moved {
+        /// From this one.
+        from: String,
+        /// To this one.
+        to: String,
+    },
     /// Not done.
     Refused {
         /// Why, in one line.
@@ -201,7 +231,11 @@ pub(crate) fn order(server: &RunState, order: &Ask) -> anyhow::Result<Answer> {
     let sockets = run_state::sockets_of(server);
     let socket = sockets.iter().find(|socket| socket.exists());
     let socket = socket.ok_or_else(nobody)?;
-    match exchange(socket, order, LONG_PATIENCE) {
+    let patience = match order {
+        Ask::MoveDown(_) => COPY_PATIENCE,
+        _ => LONG_PATIENCE,
+    };
+    match exchange(socket, order, patience) {
         Ok(Answer::Refused { message, exit }) => Err(Failure::new(Exit(exit), message).into()),
         Ok(answer) => Ok(answer),
         Err(error) => {

@@ -8,6 +8,7 @@ pub(crate) mod attach;
 pub(crate) mod branches;
 mod image;
 pub(crate) mod live;
+mod move_down;
 pub(crate) mod place;
 pub(crate) mod plan;
 pub(crate) mod predecessor;

@@ -28,6 +28,8 @@ pub(crate) enum Personality {
     Auchk,
     /// aufs-util's merging of a branch into the one below.
     Aubrsync,
+    /// aufs-util's moving of files to a lower branch.
+    Aumvdown,
 }
 
 /// The names of mount(8)'s helpers and of AUFS's tools, and what they are.
@@ -52,9 +54,10 @@ const AUFS: Personality = Personality::MountHelper { subtype: "aufs" };
 const PLYWOOD: Personality = Personality::MountHelper { subtype: "plywood" };
 
 /// The names of aufs-util's programs, and what they are.
-pub(crate) const TOOLS: [(&str, Personality); 2] = [
+pub(crate) const TOOLS: [(&str, Personality); 3] = [
     ("auchk", Personality::Auchk),
     ("aubrsync", Personality::Aubrsync),
+    ("aumvdown", Personality::Aumvdown),
 ];
 
 /// The name that container engines look for.

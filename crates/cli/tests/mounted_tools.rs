@@ -4,7 +4,7 @@ mod support;
 
 use std::fs::{self, File};
 
-use support::{Bench, names, wait_until};
+use support::{Bench, names};
 use testkit::require_root_and_fuse;
 
 fn mounted(options: &str) -> Option<Bench> {
@@ -46,7 +46,13 @@ fn a_branch_in_use_is_left_alone() {
 
 #[test]
 fn aubrsync_moves_a_branch_down_while_the_union_shows_the_same() {
-    let Some(bench) = mounted(",nodev") else {
+    for udba in ["none", "reval", "notify"] {
+        move_while_mounted(udba);
+    }
+}
+
+fn move_while_mounted(udba: &str) {
+    let Some(bench) = mounted(&format!(",nodev,udba={udba}")) else {
         return;
     };
     let open = File::create(bench.path("m/open")).unwrap();
@@ -75,9 +81,8 @@ fn aubrsync_moves_a_branch_down_while_the_union_shows_the_same() {
     );
     let line = bench.mount_line().unwrap();
     assert!(line.contains(" rw,nodev"), "{line}");
-    wait_until("the union shows what was moved", || {
-        names(&bench.path("m")) == ["f", "new"] && bench.read("m/f") == "0"
-    });
+    assert_eq!(names(&bench.path("m")), ["f", "new"]);
+    assert_eq!(bench.read("m/f"), "0");
     bench.write("m/f", "again");
     assert_eq!(bench.read("b1/f"), "again");
     bench.plywood(&["umount", "m"]).silently();
@@ -89,10 +94,9 @@ fn aubrsync_refuses_what_it_cannot_do_safely() {
         return;
     };
     for (line, expected) in [
-        ("aubrsync move m b0 b1", &["udba=none"][..]),
         (
             "aubrsync copy m b0 b2",
-            &["branch 0", "branch 2", "next one below"],
+            &["branch 0", "branch 2", "next one below"][..],
         ),
         ("aubrsync copy m b1 b2", &["not writable"]),
         ("aubrsync copy m b0 /tmp", &["not a branch of"]),
@@ -184,4 +188,47 @@ impl Drop for Disks {
             assert!(ended.is_ok(), "{disk:?} stays mounted");
         }
     }
+}
+
+#[test]
+fn files_move_down_in_a_mounted_union() {
+    let Some(bench) = mounted("") else { return };
+    bench.write("m/new/h", "h");
+    let verbose = bench.plywood(&["mvdown", "-v", "m/new/g"]).silently();
+    let path = |name: &str| bench.path(name).display().to_string();
+    assert_eq!(
+        verbose,
+        format!("m/new/g: {} -> {}\n", path("b0"), path("b1"))
+    );
+    assert_eq!(
+        (bench.read("b1/new/g"), bench.read("m/new/g")),
+        ("0".into(), "0".into())
+    );
+    assert!(!bench.exists("b0/new/g"));
+    let open = File::open(bench.path("m/new/h")).unwrap();
+    bench
+        .plywood(&["mvdown", "m/new/h"])
+        .refused(1, &["m/new/h", "in use"]);
+    drop(open);
+    bench.shell("aumvdown -b 1 -B b0 m/new/h").silently();
+    assert!(bench.exists("b1/new/h") && !bench.exists("b0/new/h"));
+    for (line, expected) in [
+        ("aumvdown m/f", "a lower branch has the name"),
+        ("aumvdown m/new", "not a regular file"),
+        ("aumvdown m/missing", "no such file"),
+        ("aumvdown m/new/g", "no writable branch is below"),
+        ("aumvdown -b 7 m/f", "no branch 7"),
+    ] {
+        bench.shell(line).refused(1, &[expected]);
+    }
+    bench
+        .shell("aumvdown /etc/passwd")
+        .refused(1, &["not in a mounted union"]);
+    bench.shell("aumvdown").refused(2, &["no file", "usage"]);
+    bench.shell("aumvdown --keep-upper -o m/f").silently();
+    assert_eq!(
+        (bench.read("b0/f"), bench.read("b1/f")),
+        ("0".into(), "0".into())
+    );
+    bench.plywood(&["umount", "m"]).silently();
 }

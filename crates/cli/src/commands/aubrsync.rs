@@ -4,22 +4,22 @@
 //! interrupted.
 
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rules::options::{self, Compat};
 use sys::mount_table::MountEntry;
 use sys::mounting;
 use sys::signals::Signals;
-use tree::Tree;
 use union::branch_tools::Below;
 use union::branch_tools::merge_down::Ending;
 
 use super::merge_down::{self, Telling};
+use crate::control::{self, Ask, LinkDeed};
 use crate::failure::{Exit, Failure};
 use crate::mounted_unions;
 use crate::mounting::translate;
 use crate::offline::{self, COULD_NOT, OfflineBranch};
-use crate::run_state;
+use crate::run_state::{self, RunState};
 
 const USAGE: &str =
     "usage: [-n] [-q] [-i] [-w] copy|move|move_with_wh MOUNT_POINT SRC_BRANCH DST_BRANCH [-v] [-n]";
@@ -84,8 +84,11 @@ pub(crate) fn run(words: impl IntoIterator<Item = OsString>) -> anyhow::Result<E
             .hint("mount it with =rw first")
             .into());
     }
-    if line.ending != Ending::Copy {
-        refuse_unnoticed(&server.udba, source, place)?;
+    if server.dialect != "aufs" {
+        let what = format!("{place:?}: mounted in the format of overlayfs");
+        return Err(Failure::new(COULD_NOT, what)
+            .hint("only AUFS's format is understood here")
+            .into());
     }
     let rest = &stack[below + 1..];
     let lies_below = match rest.is_empty() {
@@ -95,35 +98,13 @@ pub(crate) fn run(words: impl IntoIterator<Item = OsString>) -> anyhow::Result<E
     let held = if line.telling.dry_run {
         None
     } else {
-        Held::read_only(&mount)?
+        Some(Held::begin(&mount, server)?)
     };
     let done = merge_down::work(source, target, lies_below, line.ending, line.telling);
     if let Some(held) = held {
-        held.give_back()?;
+        held.end()?;
     }
     done
-}
-
-/// Refuses what the server would not notice, or has in use.
-fn refuse_unnoticed(udba: &str, source: &OfflineBranch, place: &Path) -> anyhow::Result<()> {
-    if udba == "none" {
-        let what = format!("{place:?}: mounted with udba=none, it would not notice the move");
-        return Err(Failure::new(COULD_NOT, what)
-            .hint("unmount it and use `plywood merge-down`, or mount it with udba=reval")
-            .into());
-    }
-    let store = rules::Name::new(rules::whiteout::PSEUDO_LINKS);
-    let links = store.ok().and_then(|store| {
-        let dir = source.tree.open_dir(&source.tree.root().ok()?, &store);
-        source.tree.list(&dir.ok()?).ok()
-    });
-    if links.is_some_and(|links| !links.is_empty()) {
-        let what = format!("{place:?}: hard links are not all on the branch yet");
-        return Err(Failure::new(COULD_NOT, what)
-            .hint("unmount it, which links them, and use `plywood merge-down`")
-            .into());
-    }
-    Ok(())
 }
 
 fn branch_of<'a>(
@@ -193,49 +174,78 @@ fn letters(text: &str, telling: &mut Telling) -> Result<(), String> {
     Ok(())
 }
 
-/// A union that is read-only for a while.
+/// A union that is read-only for a while, and whose server has nothing under way and looks at its branches again.
+#[derive(Clone)]
 struct Held {
-    place: std::path::PathBuf,
-    flags: mounting::MountFlags,
+    place: PathBuf,
+    /// The mount's flags, if it has to become writable again.
+    flags: Option<mounting::MountFlags>,
+    server: RunState,
 }
 
 impl Held {
-    /// Makes a union read-only; nothing if it is already.
-    fn read_only(mount: &MountEntry) -> anyhow::Result<Option<Self>> {
-        if mount.has_option("ro") {
-            return Ok(None);
-        }
+    fn begin(mount: &MountEntry, server: RunState) -> anyhow::Result<Self> {
         let parsed = options::parse_with(OsStr::new(&mount.options), Compat::Aufs)?;
         let flags = translate::mount_flags(&parsed.generic);
+        let writable = !mount.has_option("ro");
         let held = Self {
             place: mount.mount_point.clone(),
-            flags,
+            flags: writable.then_some(flags),
+            server,
         };
         // Interrupted or not, the options come back.
         let signals = Signals::block().map_err(|errno| anyhow::anyhow!("signals: {errno}"))?;
-        let place = &held.place;
-        mounting::remount(place, flags | mounting::MountFlags::RDONLY).map_err(|errno| {
-            let failure = Failure::new(COULD_NOT, format!("{place:?}: {errno}"));
-            match errno {
-                rules::Errno::BUSY => failure.hint("close the files that are open for writing"),
-                _ => failure,
-            }
-        })?;
-        let (place, flags) = (held.place.clone(), flags);
+        if writable {
+            let place = &held.place;
+            mounting::remount(place, flags | mounting::MountFlags::RDONLY).map_err(|errno| {
+                let failure = Failure::new(COULD_NOT, format!("{place:?}: {errno}"));
+                match errno {
+                    rules::Errno::BUSY => failure.hint("close the files that are open for writing"),
+                    _ => failure,
+                }
+            })?;
+        }
+        let interrupted = held.clone();
         std::thread::spawn(move || {
             if signals.wait().is_ok() {
-                if let Err(errno) = mounting::remount(&place, flags) {
-                    crate::print_error(&format!("{place:?}: stays read-only: {errno}"));
+                if let Err(error) = interrupted.end() {
+                    crate::print_error(&crate::failure::line_of(&error));
                 }
                 std::process::exit(130);
             }
         });
-        Ok(Some(held))
+        let settled = held.settle();
+        if settled.is_err() {
+            held.clone().end()?;
+        }
+        settled.map(|()| held)
     }
 
-    fn give_back(self) -> anyhow::Result<()> {
-        mounting::remount(&self.place, self.flags)
-            .map_err(|errno| anyhow::anyhow!("{:?}: stays read-only: {errno}", self.place))
+    /// Lets the server bring to the branches what it still has in hand.
+    fn settle(&self) -> anyhow::Result<()> {
+        let deed = LinkDeed::Flush;
+        control::order(&self.server, &Ask::Links { deed })?;
+        self.watch_as(match self.server.udba.as_str() {
+            "none" => "reval",
+            other => other,
+        })
+    }
+
+    fn watch_as(&self, udba: &str) -> anyhow::Result<()> {
+        let order = Ask::Remount {
+            options: format!("udba={udba}"),
+            from: "/".to_owned(),
+        };
+        control::order(&self.server, &order).map(drop)
+    }
+
+    fn end(self) -> anyhow::Result<()> {
+        let looked = self.watch_as(&self.server.udba);
+        if let Some(flags) = self.flags {
+            mounting::remount(&self.place, flags)
+                .map_err(|errno| anyhow::anyhow!("{:?}: stays read-only: {errno}", self.place))?;
+        }
+        looked
     }
 }
 

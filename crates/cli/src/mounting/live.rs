@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use fuse::Counters;
 use rules::options::{self, BranchChange, BranchMode, BranchSpec, DirectAccess, MountOptions};
-use rules::{Errno, Name};
+use rules::{BranchIndex, Errno, Name};
 use sys::busy::{self, Use};
 use sys::{HostDir, HostTree, mount_table};
 use tree::Tree;
@@ -20,8 +20,8 @@ use union::{Branch, BranchId, RestackError, Union, Usage};
 use super::branches::{self, OpenBranch};
 use super::request::says;
 use super::serve::Place;
-use super::{translate, unsupported};
-use crate::control::{Answer, Ask, Change, InUse, LinkDeed};
+use super::{move_down, translate, unsupported};
+use crate::control::{Answer, Ask, Change, InUse, LinkDeed, MoveDown};
 use crate::counters::Counts;
 use crate::failure::{Exit, Failure};
 use crate::render::path_text;
@@ -119,6 +119,7 @@ where
                 done.map(|()| Vec::new())
             }
             Ask::Links { deed } => return self.links(deed),
+            Ask::MoveDown(wish) => return self.move_down(&wish),
             Ask::Users { branch } => return self.users(&run_state::path_of(&branch)),
         };
         match done {
@@ -331,6 +332,30 @@ where
             .union
             .users_of_branch(self.branches[at].id, &self.held());
         Answer::Users(users.iter().map(in_use).collect())
+    }
+
+    fn move_down(&self, wish: &MoveDown) -> Answer {
+        let path = run_state::path_of(&wish.path);
+        let moved = move_down::wish(wish, |name| self.named(name))
+            .and_then(|wish| move_down::carry_out(&self.union, &path, &wish));
+        match moved {
+            Ok(moved) => {
+                let path = |at: BranchIndex| path_text::write(&self.branches[at.get()].path);
+                Answer::Moved {
+                    from: path(moved.from),
+                    to: path(moved.to),
+                }
+            }
+            Err(failure) => Answer::refused(&failure.into()),
+        }
+    }
+
+    /// Returns the position of a branch that is named by its path or its position.
+    fn named(&self, name: &str) -> Option<usize> {
+        match name.parse() {
+            Ok(position) => Some(position).filter(|at| *at < self.branches.len()),
+            Err(_) => self.find(&run_state::path_of(name)),
+        }
     }
 
     /// Returns the position of a branch: by what its path leads to, or by the path it was given when it came.

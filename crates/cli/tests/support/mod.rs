@@ -159,8 +159,9 @@ impl Bench {
 }
 
 /// Names that the program answers to.
-const HELPERS: [&str; 7] = [
+const HELPERS: [&str; 8] = [
     "auchk",
+    "aumvdown",
     "aubrsync",
     "mount.aufs",
     "umount.aufs",
