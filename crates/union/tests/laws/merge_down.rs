@@ -206,6 +206,17 @@ fn a_deletion_is_kept_only_where_something_below_would_show() {
 }
 
 #[test]
+fn names_of_one_file_in_and_beside_an_opaque_directory_stay_together() {
+    for ending in [Ending::Copy, Ending::Move] {
+        let plan = Plan::aufs(&[
+            (Mode::Rw, "a \"x\"\nd/.wh..wh..opq 0444\nd/b = a\nz = a"),
+            (Mode::Rw, "d/hidden \"y\""),
+        ]);
+        Case { plan, ending }.try_all().unwrap();
+    }
+}
+
+#[test]
 fn a_directory_that_dirren_renamed_is_refused_before_anything_goes() {
     let plan = Plan::aufs(&[
         (Mode::Rw, "a \"a\"\nd/.wh..wh..dr.3_0701_2 0600"),

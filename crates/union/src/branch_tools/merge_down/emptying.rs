@@ -23,17 +23,33 @@ impl<T: Tree> Work<'_, '_, T> {
                 }
             }
         }
+        if self.is_real() {
+            self.unmark_all(&root, from)?;
+            source.sync_all(from).map_err(at(&root))?;
+        }
         self.drop_all(&root, from)
     }
 
-    /// Removes what a directory of the source holds. The opaque mark goes first: below is the same now, and what goes
-    /// would be missed while the mark hides that.
+    /// Removes all opaque marks before anything else goes. Below is the same now: what goes would be missed while a mark
+    /// hides that, and a run that begins anew would bring an opaque directory as a whole, apart from names that went.
+    fn unmark_all(&mut self, place: &Place, from: &T::Dir) -> Result<(), Stopped> {
+        let source = self.merge.source;
+        remove_file(source, from, &own(whiteout::OPAQUE)).map_err(at(place))?;
+        for (name, kind) in sorted(source, from).map_err(at(place))? {
+            let shown = !whiteout::is_reserved(name.as_bytes()) && !self.spares(place, &name);
+            if shown && kind == Kind::Dir {
+                let place = place.child(&name);
+                let inside = source.open_dir(from, &name).map_err(at(&place))?;
+                self.unmark_all(&place, &inside)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what a directory of the source holds.
     fn drop_all(&mut self, place: &Place, from: &T::Dir) -> Result<(), Stopped> {
         let source = self.merge.source;
         let top = place.names().is_empty();
-        if self.is_real() {
-            remove_file(source, from, &own(whiteout::OPAQUE)).map_err(at(place))?;
-        }
         for (name, kind) in sorted(source, from).map_err(at(place))? {
             let base = top && whiteout::meaning(name.as_bytes()) == Meaning::Own;
             if base || self.spares(place, &name) {
