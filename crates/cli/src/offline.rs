@@ -147,6 +147,21 @@ pub(crate) fn open_stack(server: &RunState) -> anyhow::Result<Vec<OfflineBranch>
     Ok(opened.collect::<Result<_, _>>()?)
 }
 
+/// Works where there is room for directories that lie deep in each other.
+pub(crate) fn deeply<R: Send>(work: impl FnOnce() -> R + Send) -> anyhow::Result<R> {
+    const ROOM: usize = 64 << 20;
+    if let Err(errno) = sys::limits::raise_open_files() {
+        tracing::debug!(%errno, "few files may be open");
+    }
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(ROOM);
+        let worker = thread.spawn_scoped(scope, work).context("no thread")?;
+        worker
+            .join()
+            .map_err(|_| anyhow::anyhow!("the work broke off"))
+    })
+}
+
 /// Tells whether a person answers questions.
 pub(crate) fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()

@@ -204,3 +204,23 @@ fn a_pool_is_named_by_two_writable_branches_at_least() {
     let told = bench.plywood(&["balance", "b0:b1"]).silently();
     assert_eq!(told, "0 files of 0 KiB moved\n");
 }
+
+#[test]
+fn directories_in_each_other_are_followed_as_deep_as_paths_lead() {
+    let bench = Bench::new();
+    let half = "d/".repeat(1500);
+    bench.shell(&format!("mkdir -p b0/{half}")).silently();
+    let told = bench
+        .plywood(&["merge-down", "--move", "b0", "b1"])
+        .silently();
+    assert!(told.starts_with("1500 put"), "{told}");
+    bench.plywood(&["check", "--below", "b2", "b1"]).silently();
+    bench.shell("rm -r b1").silently();
+    bench.guard.make_dir("b1");
+    let deeper = format!("mkdir -p b0/{half} && cd -P b0/{half} && mkdir -p {half}");
+    bench.shell(&deeper).silently();
+    let refused = bench.plywood(&["merge-down", "--move", "b0", "b1"]);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.err.ends_with("file name too long\n"));
+    bench.shell("rm -r b0 b1").silently();
+}

@@ -33,10 +33,8 @@ pub(crate) fn run(arguments: &Balance) -> anyhow::Result<Exit> {
             powers: branch.powers,
         })
         .collect();
-    if let Err(errno) = sys::limits::raise_open_files() {
-        tracing::debug!(%errno, "few files may be open");
-    }
-    let groups = survey(&pool).map_err(|stopped| Failure::new(COULD_NOT, stopped.to_string()))?;
+    let groups = offline::deeply(|| survey(&pool))?
+        .map_err(|stopped| Failure::new(COULD_NOT, stopped.to_string()))?;
     let candidates: Vec<_> = groups
         .iter()
         .map(|group| filesystems.candidate(group))

@@ -110,7 +110,7 @@ fn examine(
         let done = OfflineBranch::open_unused(path)
             .map_err(anyhow::Error::from)
             .and_then(|branch| {
-                check(&branch.tree, below.as_ref(), &mut findings)
+                offline::deeply(|| check(&branch.tree, below.as_ref(), &mut findings))?
                     .map_err(|stopped| branch.stopped(&stopped))
             })
             .and_then(|()| findings.failed.take().map_or(Ok(()), Err));

@@ -87,10 +87,6 @@ pub(crate) fn work(
         pass: Pass::Dry,
         spared: source.spared(),
     };
-    // Each level of directories that is worked on is held open.
-    if let Err(errno) = sys::limits::raise_open_files() {
-        tracing::debug!(%errno, "few files may be open");
-    }
     let stopped = |stopped| {
         let both = [source, target];
         let at = both.into_iter().find(|branch| has(branch, &stopped));
@@ -98,20 +94,21 @@ pub(crate) fn work(
     };
     let mut total = 0;
     if !telling.dry_run && !telling.verbose && Progress::is_seen() {
-        merge_down(&merge, &mut |_, _| total += 1).map_err(stopped)?;
+        offline::deeply(|| merge_down(&merge, &mut |_, _| total += 1))?.map_err(stopped)?;
     }
     if !telling.dry_run {
         merge.pass = Pass::Real;
     }
     let mut counts = Counts::default();
     let mut progress = Progress::of(total, !telling.quiet);
-    let done = merge_down(&merge, &mut |place, deed| {
+    let mut tell = |place: &Place, deed| {
         counts.count(deed);
         progress.step();
         if telling.dry_run || telling.verbose {
             crate::print_line(&line(place, deed));
         }
-    });
+    };
+    let done = offline::deeply(|| merge_down(&merge, &mut tell))?;
     drop(progress);
     done.map_err(stopped)?;
     if !telling.quiet {

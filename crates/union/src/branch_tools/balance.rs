@@ -12,7 +12,7 @@ use rules::{Attr, BranchIndex, Changes, Creation, Errno, Kind, Name, Powers, Set
 use tree::{Object, RenameHow, SyncHow, Tree};
 
 use super::copying::Spot;
-use super::{Place, Stopped, at, free_temporary, is_opaque, sorted};
+use super::{Place, Stopped, at, free_temporary, is_opaque, refuse_deep, sorted};
 use crate::copy::copy_attributes;
 
 /// A branch of the pool.
@@ -97,6 +97,7 @@ struct Survey<'a, 'b, T: Tree> {
 
 impl<T: Tree> Survey<'_, '_, T> {
     fn directory(&mut self, place: &Place, merged: &Merged<T>) -> Result<(), Stopped> {
+        refuse_deep(place)?;
         for (name, sightings) in self.names(merged).map_err(at(place))? {
             let place = place.child(&name);
             match resolve(&sightings) {

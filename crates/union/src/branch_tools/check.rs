@@ -11,8 +11,8 @@ use rules::{Errno, Kind, Name};
 use tree::{RenameHow, Tree};
 
 use super::{
-    Below, Place, Stopped, at, free_temporary, is_marked, leave, own, remove_file, remove_tree,
-    sorted,
+    Below, Place, Stopped, at, free_temporary, is_marked, leave, own, refuse_deep, remove_file,
+    remove_tree, sorted,
 };
 
 /// What is wrong with something.
@@ -168,6 +168,7 @@ impl<T: Tree> Check<'_, T> {
         dir: &T::Dir,
         below: Option<&Below<'_, T>>,
     ) -> Result<(), Stopped> {
+        refuse_deep(place)?;
         let mut names = Names::read(self.branch, dir).map_err(at(place))?;
         self.temporaries(place, dir, &mut names);
         let opaque = self.opaque_mark(place, dir, names.opaque);

@@ -16,8 +16,8 @@ use tree::{Object, RenameHow, Tree};
 
 use super::copying::Spot;
 use super::{
-    Below, Place, Stopped, at, free_temporary, is_marked, is_opaque, leave, own, remove_file,
-    remove_tree, sorted,
+    Below, Place, Stopped, at, free_temporary, is_marked, is_opaque, leave, own, refuse_deep,
+    remove_file, remove_tree, sorted,
 };
 use crate::copy::copy_attributes;
 use held::Entry;
@@ -141,6 +141,7 @@ impl<T: Tree> Work<'_, '_, T> {
         to: Option<&T::Dir>,
         below: &Below<'_, T>,
     ) -> Result<(), Stopped> {
+        refuse_deep(place)?;
         if let Some(to) = to {
             self.clear_target(to).map_err(at(place))?;
         }

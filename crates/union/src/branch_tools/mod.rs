@@ -25,6 +25,18 @@ fn at(place: &Place) -> impl Fn(Errno) -> Stopped + '_ {
     }
 }
 
+/// How deep directories may lie: no path leads deeper.
+const DEPTH: usize = 2048;
+
+/// Refuses a directory that lies too deep, with `ENAMETOOLONG`: each level takes room on the stack.
+fn refuse_deep(place: &Place) -> Result<(), Stopped> {
+    if place.names().len() < DEPTH {
+        Ok(())
+    } else {
+        Err(at(place)(Errno::NAMETOOLONG))
+    }
+}
+
 fn own(constant: &[u8]) -> Name {
     Name::new(constant).expect("the format's names are names")
 }
