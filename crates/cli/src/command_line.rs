@@ -329,8 +329,11 @@ pub(crate) struct Mvdown {
 /// Spread the files of a pool over its branches, so that they are equally full
 ///
 /// Files move from writable branches that are fuller than the pool to emptier ones, where they show as before. A file with
-/// several names moves with all of them or not at all. No union may use the branches meanwhile. The
-/// command can be interrupted: it ends after the file that is moving.
+/// several names moves with all of them or not at all. The command can be interrupted: it ends after the file that is
+/// moving.
+///
+/// In a mounted union, files that have one name and are not open move to branches below; to let them move up as
+/// well, unmount it and name the branches.
 #[derive(Debug, Args)]
 pub(crate) struct Balance {
     /// Print what would move
@@ -342,7 +345,8 @@ pub(crate) struct Balance {
     /// How much fuller than the pool a branch may be, in percent of its size
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(0..=100))]
     pub(crate) percent: u8,
-    /// All branches of the pool, topmost first, such as A:B:C=ro; without a mode they are writable
+    /// Where the union is mounted, or all branches of the pool, topmost first, such as A:B:C=ro; without a mode they are
+    /// writable
     #[arg(value_name = "UNION|BRANCHES")]
     pub(crate) pool: OsString,
 }

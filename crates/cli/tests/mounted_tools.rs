@@ -156,10 +156,44 @@ fn a_pool_of_several_disks_becomes_equally_full() {
         .silently();
     assert_eq!(bench.shell("cat m/f* m/d/one | sha256sum").silently(), sums);
     assert_eq!(bench.shell("stat -c %a m/d").silently(), "750\n");
-    bench
-        .plywood(&["balance", "m"])
-        .refused(2, &["mounted union", "unmount it"]);
     bench.plywood(&["balance", "b0:b1"]).refused(2, &["in use"]);
+    bench.plywood(&["umount", "m"]).silently();
+}
+
+#[test]
+fn a_mounted_pool_is_balanced_downwards_around_open_files() {
+    if !require_root_and_fuse() {
+        return;
+    }
+    let bench = Bench::new();
+    let _disks = Disks::mount(&bench, &["b0", "b1", "b2"]);
+    let option = "br=b0=rw:b1=rw:b2=rw";
+    bench
+        .plywood(&["mount", "-o", option, "none", "m"])
+        .silently();
+    bench
+        .shell("mkdir m/d; for n in 1 2 3 4 5 6 7 8; do head -c 3M /dev/urandom > m/d/f$n; done")
+        .silently();
+    bench
+        .shell("head -c 4M /dev/urandom > m/open; ln m/d/f1 m/linked")
+        .silently();
+    let sums = bench.shell("cat m/d/f* m/open | sha256sum").silently();
+    let open = File::open(bench.path("m/open")).unwrap();
+    let told = bench.plywood(&["balance", "--percent", "1", "m"]);
+    assert_eq!(told.code, Some(0), "{told:?}");
+    assert!(
+        told.err.contains("open: stays where it is: in use"),
+        "{told:?}"
+    );
+    assert_eq!(names(&bench.path("b0/d")).len(), 2, "{told:?}");
+    assert!(bench.exists("b0/d/f1") && bench.exists("b0/open"));
+    let below = names(&bench.path("b1/d")).len() + names(&bench.path("b2/d")).len();
+    assert_eq!(below, 6);
+    assert_eq!(
+        bench.shell("cat m/d/f* m/open | sha256sum").silently(),
+        sums
+    );
+    drop(open);
     bench.plywood(&["umount", "m"]).silently();
 }
 

@@ -14,18 +14,21 @@ use union::branch_tools::balance::{Group, Member, carry, survey};
 
 use super::merge_down::refuse_overlaps;
 use crate::command_line::Balance;
-use crate::failure::{Exit, Failure};
+use crate::control::{self, Ask, MoveDown};
+use crate::failure::{Exit, Failure, exit_of, line_of};
 use crate::mounted_unions;
 use crate::offline::{self, COULD_NOT, OfflineBranch};
 use crate::progress::Progress;
 use crate::render::path_text;
-use crate::run_state;
+use crate::run_state::{self, RunState};
 
 /// `plywood balance [--dry-run] [--percent N] UNION|BRANCHES`
 pub(crate) fn run(arguments: &Balance) -> anyhow::Result<Exit> {
-    refuse_mounted(Path::new(&arguments.pool))?;
-    let branches = open(arguments)?;
-    let filesystems = Filesystems::of(&branches)?;
+    let server = server_on(Path::new(&arguments.pool))?;
+    let branches = match &server {
+        Some(server) => enough(offline::open_stack(server)?)?,
+        None => open(arguments)?,
+    };
     let pool: Vec<_> = branches
         .iter()
         .map(|branch| Member {
@@ -33,62 +36,132 @@ pub(crate) fn run(arguments: &Balance) -> anyhow::Result<Exit> {
             powers: branch.powers,
         })
         .collect();
-    let groups = offline::deeply(|| survey(&pool))?
+    let mut groups = offline::deeply(|| survey(&pool))?
         .map_err(|stopped| Failure::new(COULD_NOT, stopped.to_string()))?;
-    let candidates: Vec<_> = groups
-        .iter()
-        .map(|group| filesystems.candidate(group))
-        .collect();
-    let choices = choose(&filesystems.spaces, &candidates, arguments.percent);
-    let interrupted = if arguments.dry_run {
-        Arc::default()
-    } else {
-        interruption()?
-    };
-    let mut progress = Progress::of(choices.len() as u64, !arguments.verbose);
-    let mut moved = Moved::default();
-    for (at, to) in choices {
-        if interrupted.load(Ordering::Relaxed) {
-            break;
-        }
-        let group = &groups[at];
-        progress.step();
-        if arguments.dry_run || arguments.verbose {
-            crate::print_line(&line(group, &branches, to));
-        }
-        if !arguments.dry_run {
-            match carry(&pool, group, to) {
-                Ok(()) => {}
-                Err(stopped) if stopped.errno == Errno::BUSY => {
-                    crate::print_warning(&format!("{}: somebody writes to it", stopped.place));
-                    continue;
-                }
-                Err(stopped) => {
-                    drop(progress);
-                    return Err(branches[to].stopped(&stopped));
-                }
-            }
-        }
-        moved.files += 1;
-        moved.bytes += group.size;
+    if server.is_some() {
+        groups.iter_mut().for_each(only_downwards);
     }
-    drop(progress);
-    crate::print_line(&moved.line(arguments.dry_run));
-    Ok(if interrupted.load(Ordering::Relaxed) {
+    let mut work = Work {
+        arguments,
+        branches: &branches,
+        pool: &pool,
+        server: server.as_ref(),
+        interrupted: match arguments.dry_run {
+            true => Arc::default(),
+            false => interruption()?,
+        },
+        moved: Moved::default(),
+    };
+    // What stays leaves room for others to move.
+    while work.round(&mut groups)? {}
+    crate::print_line(&work.moved.line(arguments.dry_run));
+    Ok(if work.is_interrupted() {
         Exit(130)
     } else {
         Exit::SUCCESS
     })
 }
 
-fn refuse_mounted(place: &Path) -> Result<(), Failure> {
-    let mounted = mounted_unions::mount_on(place).ok();
-    if mounted.is_some_and(|mount| run_state::server_of(&mount).is_some()) {
-        let what = format!("{place:?}: a mounted union cannot be balanced");
-        return Err(Failure::new(COULD_NOT, what)
-            .hint("unmount it and name its branches, or move single files with `plywood mvdown`"));
+struct Work<'a> {
+    arguments: &'a Balance,
+    branches: &'a [OfflineBranch],
+    pool: &'a [Member<'a, HostTree>],
+    server: Option<&'a RunState>,
+    interrupted: Arc<AtomicBool>,
+    moved: Moved,
+}
+
+impl Work<'_> {
+    fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
     }
-    Ok(())
+
+    /// Chooses and moves; returns whether something that was chosen stayed. What was tried is not chosen again.
+    fn round(&mut self, groups: &mut [Group]) -> anyhow::Result<bool> {
+        let filesystems = Filesystems::of(self.branches)?;
+        let candidates = groups.iter().map(|group| filesystems.candidate(group));
+        let candidates: Vec<_> = candidates.collect();
+        let choices = choose(&filesystems.spaces, &candidates, self.arguments.percent);
+        let mut progress = Progress::of(choices.len() as u64, !self.arguments.verbose);
+        let mut stayed = false;
+        for (at, to) in choices {
+            if self.is_interrupted() {
+                return Ok(false);
+            }
+            let group = &mut groups[at];
+            progress.step();
+            if self.arguments.dry_run || self.arguments.verbose {
+                crate::print_line(&line(group, self.branches, to));
+            }
+            let why = match self.arguments.dry_run {
+                true => None,
+                false => self.carry(group, to)?,
+            };
+            group.to.clear();
+            if let Some(why) = why {
+                crate::print_warning(&format!("{}: {why}", group.names[0]));
+                stayed = true;
+                continue;
+            }
+            self.moved.files += 1;
+            self.moved.bytes += group.size;
+        }
+        Ok(stayed)
+    }
+
+    /// Moves a file; returns why it stays if it does.
+    fn carry(&self, group: &Group, to: usize) -> anyhow::Result<Option<String>> {
+        if let Some(server) = self.server {
+            return ask_to_carry(server, group, to);
+        }
+        match carry(self.pool, group, to) {
+            Ok(()) => Ok(None),
+            Err(stopped) if stopped.errno == Errno::BUSY => Ok(Some("in use".to_owned())),
+            Err(stopped) => Err(self.branches[to].stopped(&stopped)),
+        }
+    }
+}
+
+/// Returns the server of the union that is mounted on a directory.
+fn server_on(place: &Path) -> anyhow::Result<Option<RunState>> {
+    let mounted = mounted_unions::mount_on(place).ok();
+    let server = mounted.and_then(|mount| run_state::server_of(&mount));
+    if server
+        .as_ref()
+        .is_some_and(|server| server.dialect != "aufs")
+    {
+        let what =
+            format!("{place:?}: mounted in the format of overlayfs, which has one writable branch");
+        return Err(Failure::new(COULD_NOT, what).into());
+    }
+    Ok(server)
+}
+
+/// Leaves what a server can do while others use the union: a file with one name moves down.
+fn only_downwards(group: &mut Group) {
+    let (from, several) = (group.from, group.names.len() > 1);
+    group.to.retain(|to| !several && *to > from);
+}
+
+/// Has the server move a file; returns why it stays if it does.
+fn ask_to_carry(server: &RunState, group: &Group, to: usize) -> anyhow::Result<Option<String>> {
+    let names = group.names.iter().flat_map(|place| place.names());
+    let path: PathBuf = names.map(|name| name.as_os_str()).collect();
+    let order = Ask::MoveDown(MoveDown {
+        path: path_text::write(&path),
+        from: Some(server.branches[group.from].path.clone()),
+        to: Some(server.branches[to].path.clone()),
+        keeps_upper: false,
+        replaces_lower: false,
+        from_read_only: false,
+        to_read_only: false,
+    });
+    match control::order(server, &order) {
+        Ok(_) => Ok(None),
+        // The server told why; one that does not answer at all would not answer next time either.
+        Err(error) if exit_of(&error) == Exit::FAILED => Ok(Some(line_of(&error))),
+        Err(error) => Err(error),
+    }
 }
 
 fn open(arguments: &Balance) -> anyhow::Result<Vec<OfflineBranch>> {
@@ -104,6 +177,10 @@ fn open(arguments: &Balance) -> anyhow::Result<Vec<OfflineBranch>> {
     let branches: Vec<_> = opened.collect::<Result<_, Failure>>()?;
     let paths: Vec<_> = branches.iter().map(|branch| &*branch.path).collect();
     refuse_overlaps(&paths)?;
+    enough(branches)
+}
+
+fn enough(branches: Vec<OfflineBranch>) -> anyhow::Result<Vec<OfflineBranch>> {
     if branches
         .iter()
         .filter(|branch| branch.powers.writable)
