@@ -31,7 +31,7 @@ const TABLE: &[Row] = &[
         32,
         &["branch 2", "\"gone\"", "no such file", "make the directory"],
     ),
-    (&["b0:file", "m"], 32, &["branch 1", "not a directory"]),
+    (&["b0:file", "m"], 32, &["branch 1", "neither a directory"]),
     (
         &["b0:./b0", "m"],
         32,

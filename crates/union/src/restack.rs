@@ -323,8 +323,8 @@ impl<T: Tree> Union<T> {
         let mut state = inode.dir()?.state.write();
         state.index = kept;
         let same = |(a, b): (&Arc<_>, &Arc<_>)| Arc::ptr_eq(a, b);
-        let pairs = before.iter().zip(&state.members);
-        Ok(before.len() != state.members.len() || !pairs.map(same).all(|same| same))
+        let mut pairs = before.iter().zip(&state.members);
+        Ok(before.len() != state.members.len() || !pairs.all(same))
     }
 
     /// Reads a directory again and tells what is different in it.

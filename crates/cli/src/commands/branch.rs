@@ -33,7 +33,7 @@ fn list(arguments: &BranchList) -> anyhow::Result<Exit> {
 
 fn add(arguments: &BranchAdd) -> anyhow::Result<Exit> {
     let (_, server) = mounted_unions::served_on(&arguments.dir)?;
-    let specs = arguments.branches.iter().map(|branch| one(branch));
+    let specs = arguments.branches.iter().map(one);
     let specs = specs.collect::<anyhow::Result<Vec<_>>>()?;
     let mut index = arguments.at;
     let mut changes = Vec::with_capacity(specs.len());

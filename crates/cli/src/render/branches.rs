@@ -23,20 +23,21 @@ struct Reports<'a> {
 
 /// Returns the branches, topmost first.
 pub(crate) fn text(server: &RunState, format: BranchFormat) -> anyhow::Result<String> {
-    let numbered = server.branches.iter().enumerate();
+    let numbered = || server.branches.iter().enumerate();
     Ok(match format {
-        BranchFormat::Text => numbered
+        BranchFormat::Text => numbered()
             .map(|(index, branch)| format!("{index:>3}  {:<10}  {}\n", branch.mode, branch.path))
             .collect(),
-        BranchFormat::AufsSysfs => numbered
+        BranchFormat::AufsSysfs => numbered()
             .map(|(index, branch)| format!("br{index} {}={}\n", branch.path, branch.mode))
             .collect(),
         BranchFormat::Options => {
-            let list = numbered.map(|(_, branch)| format!("{}={}", branch.path, branch.mode));
+            let branches = server.branches.iter();
+            let list = branches.map(|branch| format!("{}={}", branch.path, branch.mode));
             format!("br={}\n", list.collect::<Vec<_>>().join(":"))
         }
         BranchFormat::Json => {
-            let branches = numbered.map(|(index, branch)| Report {
+            let branches = numbered().map(|(index, branch)| Report {
                 index,
                 path: &branch.path,
                 mode: &branch.mode,
