@@ -373,11 +373,13 @@ impl<T: Tree> Table<T> {
         }
     }
 
-    /// Forgets what an inode is on the branches if it is several things there, which may part.
-    pub(crate) fn part_keys(&self, inode: &Arc<Inode<T>>) {
-        if inode.keys.lock().len() > 1 {
+    /// Forgets what an inode is on the branches if it is several things there, which may part; returns whether it was.
+    pub(crate) fn part_keys(&self, inode: &Arc<Inode<T>>) -> bool {
+        let several = inode.keys.lock().len() > 1;
+        if several {
             self.remove_keys(inode);
         }
+        several
     }
 
     /// Notes a name, as the one used last. Its directory stays known while the name is.

@@ -197,6 +197,11 @@ impl<T: Tree> Union<T> {
         for inode in &inodes {
             self.renumber(inode, &order);
         }
+        let mut places: Vec<_> = order.iter().collect();
+        places.sort_unstable_by_key(|(old, _)| **old);
+        if !places.is_sorted_by_key(|(_, new)| **new) {
+            inodes.iter().for_each(|inode| self.part_from_original(inode));
+        }
         if !could_change && !self.is_read_only() {
             self.lend_what_is_open(&inodes);
         }
@@ -233,6 +238,22 @@ impl<T: Tree> Union<T> {
             if let Some(index) = &mut state.index {
                 index.renumber(|old| order.get(&old).copied());
             }
+        }
+    }
+
+    /// Lets a copy be itself alone: what it is a copy of may be above it now.
+    fn part_from_original(&self, inode: &Arc<Inode<T>>) {
+        let Ok(other) = inode.other() else { return };
+        let place = other.state.read().place.clone();
+        if !self.inodes.part_keys(inode) {
+            return;
+        }
+        let attr = place.and_then(|(dir, name)| {
+            let handle = dir.open().ok()?;
+            dir.tree().look(&handle, &name).ok().flatten()
+        });
+        if let Some(attr) = attr {
+            self.inodes.add_key(inode, &attr);
         }
     }
 

@@ -264,6 +264,13 @@ impl Mounted {
         }
     }
 
+    pub(crate) fn forget_everything(&mut self) {
+        self.entries.clear();
+        self.attrs.clear();
+        self.listings.clear();
+        self.contents.clear();
+    }
+
     pub(crate) fn forget_attributes(&mut self) {
         self.attrs.clear();
     }

@@ -3,10 +3,12 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::sample::select;
 use rules::Powers;
 use testkit::{MemoryTree, draw, plant};
 use union::{
-    Branch, DialectKind, DirectChanges, InodeId, OpenFlags, RestackError, Settings, Usage,
+    Branch, DialectKind, DirectChanges, InodeId, OpenFlags, OverlayMarks, RestackError, Settings,
+    Usage,
 };
 
 use crate::config;
@@ -31,7 +33,7 @@ const MODES: [Powers; 3] = [Powers::WRITABLE, Powers::LAYER, Powers::PLAIN];
 
 /// What branches hold when they come.
 const MODULES: [&str; 6] = [
-    "a/\na/a/\na/a/b \"m1\"\na/b \"m1\"",
+    "a/\na/a/\na/a/b \"m1\"\na/b \"m1\"\nc = a/b",
     "b/\nb/a \"m2\"\na \"file\"",
     "a/\na/.wh..wh..opq 0444\na/x \"m3\"",
     ".wh.a 0444\nb/\nb/.wh.b 0444",
@@ -106,19 +108,23 @@ impl Mounted {
 
 const PLANTED: [&str; 2] = [
     "a/\na/a/\na/a/b \"1\"\na/b \"2\"",
-    "a/\na/a/\na/a/a \"3\"\na/c \"4\"\nb/\nb/a/\nb/a/a \"5\"\nb/b \"6\"",
+    "a/\na/a/\na/a/a \"3\"\na/c \"4\"\na/d = a/c\nb/\nb/a/\nb/a/a \"5\"\nb/b \"6\"",
 ];
 
 fn mounted(changes: DirectChanges) -> Mounted {
+    mounted_as(DialectKind::Aufs, changes)
+}
+
+fn mounted_as(dialect: DialectKind, changes: DirectChanges) -> Mounted {
     let settings = Settings {
         direct_changes: changes,
-        ..Settings::new(DialectKind::Aufs)
+        ..Settings::new(dialect)
     };
     Mounted::over(settings, &PLANTED, &[Powers::WRITABLE, Powers::LAYER])
 }
 
-fn try_steps(changes: DirectChanges, steps: &[Step]) -> Result<(), String> {
-    let mut mounted = mounted(changes);
+fn try_steps(dialect: DialectKind, changes: DirectChanges, steps: &[Step]) -> Result<(), String> {
+    let mut mounted = mounted_as(dialect, changes);
     mounted.agrees()?;
     for (at, step) in steps.iter().enumerate() {
         let gone: Vec<_> = mounted
@@ -151,6 +157,12 @@ fn try_steps(changes: DirectChanges, steps: &[Step]) -> Result<(), String> {
             }
         };
         let in_step = |broken| format!("step {at} ({done}): {broken}");
+        // Names that are kept together are on disk what they are in the union from then on.
+        mounted.union.flush_pseudo_links().unwrap();
+        if changes == DirectChanges::Noticed {
+            // Nobody may cache there what he is not told about.
+            mounted.forget_everything();
+        }
         mounted.agrees().map_err(in_step)?;
     }
     Ok(())
@@ -161,11 +173,20 @@ proptest! {
 
     #[test]
     fn a_changed_stack_shows_what_a_fresh_mount_of_it_shows(
-        trusted in any::<bool>(),
+        overlay in proptest::bool::weighted(0.2),
+        changes in select(vec![
+            DirectChanges::None,
+            DirectChanges::Noticed,
+            DirectChanges::Watched,
+        ]),
         steps in vec(any_step(), 1..12),
     ) {
-        let changes = if trusted { DirectChanges::None } else { DirectChanges::Watched };
-        if let Err(broken) = try_steps(changes, &steps) {
+        let dialect = if overlay {
+            DialectKind::Overlay(OverlayMarks::User)
+        } else {
+            DialectKind::Aufs
+        };
+        if let Err(broken) = try_steps(dialect, changes, &steps) {
             return Err(TestCaseError::fail(format!("{broken}\nafter {steps:#?}")));
         }
     }
