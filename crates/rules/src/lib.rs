@@ -19,4 +19,4 @@ pub mod whiteout;
 pub use attr::{Attr, Changes, Creation, Identity, Kind, SetTime, StatFs, Time};
 pub use errno::Errno;
 pub use name::{InvalidName, Name};
-pub use stack::{BranchIndex, Powers};
+pub use stack::{BranchIndex, CopyUpOnOpen, Powers, XattrClasses};

@@ -54,6 +54,16 @@ pub fn copy_up(
     })
 }
 
+/// Chooses the branch that receives a copy of what is opened on branch `source`, whose attributes ask for one (`coo_reg`,
+/// `coo_all`, `moo`): the nearest writable one above. `None`: it is opened where it is.
+pub fn on_open(
+    source: BranchIndex,
+    writable: impl Fn(BranchIndex) -> bool,
+) -> Option<BranchIndex> {
+    let above = source.0.checked_sub(1)?;
+    nearest_writable(BranchIndex(above), writable)
+}
+
 fn nearest_writable(
     start: BranchIndex,
     writable: impl Fn(BranchIndex) -> bool,
@@ -89,6 +99,21 @@ mod tests {
         ] {
             let found = create(&branches(parent), writable(modes));
             assert_eq!(found, expected.map(BranchIndex), "{modes} {parent:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_opened_goes_to_the_nearest_writable_branch_above_even_from_a_writable_one() {
+        for (modes, source, expected) in [
+            ("wwr", 2, Some(1)),
+            ("wrr", 2, Some(0)),
+            ("wwr", 1, Some(0)),
+            ("wr", 0, None),
+            ("rr", 1, None),
+            ("rrw", 2, None),
+        ] {
+            let found = on_open(BranchIndex(source), writable(modes));
+            assert_eq!(found, expected.map(BranchIndex), "{modes} {source}");
         }
     }
 

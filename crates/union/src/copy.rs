@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use rules::whiteout::Purpose;
-use rules::{Attr, BranchIndex, Changes, Creation, Errno, Identity, Kind, Name, SetTime};
+use rules::{Attr, BranchIndex, Changes, Creation, Errno, Identity, Kind, Name, SetTime, XattrClasses};
 use tree::{Access, Node, Object, SyncHow, Tree, XattrHow};
 
 use crate::branch::BranchDir;
@@ -72,7 +72,8 @@ impl<T: Tree> Union<T> {
             Object::Entry(&*source_dir, from_name),
             Object::Entry(&*handle, &temporary),
         );
-        self.copy_attributes(from.tree(), source, original, tree, copy)?;
+        let ignored = target.powers().ignored_xattrs;
+        self.copy_attributes(from.tree(), source, original, tree, copy, ignored)?;
         if !copied.changes.is_empty() {
             tree.set_attr(copy, &copied.changes)?;
         }
@@ -109,7 +110,8 @@ impl<T: Tree> Union<T> {
             .size
             .map_or(original.size, |size| size.min(original.size));
         root.tree().copy_data(&data.file, &file, length)?;
-        self.copy_attributes(&tree, source, &original, root.tree(), Object::File(&file))?;
+        let (copy, ignored) = (Object::File(&file), root.powers().ignored_xattrs);
+        self.copy_attributes(&tree, source, &original, root.tree(), copy, ignored)?;
         root.tree().set_attr(Object::File(&file), &copied.changes)?;
         let mut state = other.state.write();
         state.branch = root.index();
@@ -140,7 +142,8 @@ impl<T: Tree> Union<T> {
         Ok(file)
     }
 
-    /// Copies owner, extended attributes, permissions and times.
+    /// Copies owner, extended attributes, permissions and times. Attributes of the `ignored` classes are left out where the
+    /// copy's branch cannot have them.
     pub(crate) fn copy_attributes(
         &self,
         from_tree: &T,
@@ -148,8 +151,11 @@ impl<T: Tree> Union<T> {
         original: &Attr,
         to_tree: &T,
         to: Object<'_, T>,
+        ignored: XattrClasses,
     ) -> Result<()> {
-        Ok(copy_attributes(from_tree, from, original, to_tree, to)?)
+        Ok(copy_most_attributes(
+            from_tree, from, original, to_tree, to, ignored,
+        )?)
     }
 
     /// Reserves a temporary name in a directory of a branch.
@@ -174,6 +180,18 @@ pub(crate) fn copy_attributes<T: Tree>(
     original: &Attr,
     to_tree: &T,
     to: Object<'_, T>,
+) -> std::result::Result<(), Errno> {
+    copy_most_attributes(from_tree, from, original, to_tree, to, XattrClasses::NONE)
+}
+
+/// The same; attributes of the `ignored` classes are left out where the copy cannot have them.
+fn copy_most_attributes<T: Tree>(
+    from_tree: &T,
+    from: Object<'_, T>,
+    original: &Attr,
+    to_tree: &T,
+    to: Object<'_, T>,
+    ignored: XattrClasses,
 ) -> std::result::Result<(), Errno> {
     let copy = to_tree.attr(to)?;
     let owner = Identity {
@@ -206,7 +224,13 @@ pub(crate) fn copy_attributes<T: Tree>(
             Err(Errno::NODATA) => continue,
             value => value?,
         };
-        to_tree.set_xattr(to, name, &value, XattrHow::Set)?;
+        match to_tree.set_xattr(to, name, &value, XattrHow::Set) {
+            Err(errno) if ignored.excuses(name, errno) => {
+                let name = String::from_utf8_lossy(name);
+                tracing::debug!(%name, ?errno, "an attribute stays behind");
+            }
+            set => set?,
+        }
     }
     let symlink = original.kind == Kind::Symlink;
     let times = Changes {

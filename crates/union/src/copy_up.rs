@@ -180,7 +180,7 @@ impl<T: Tree> Union<T> {
         clippy::too_many_arguments,
         reason = "what, where, under which name, and how"
     )]
-    fn publish_copy(
+    pub(crate) fn publish_copy(
         &self,
         inode: &Arc<Inode<T>>,
         parent: &Arc<Inode<T>>,
@@ -336,7 +336,9 @@ impl<T: Tree> Union<T> {
                     },
                 )?;
             } else {
-                self.copy_attributes(top.tree(), Object::Dir(&*source_dir), &original, tree, copy)?;
+                let ignored = above.powers().ignored_xattrs;
+                let source = Object::Dir(&*source_dir);
+                self.copy_attributes(top.tree(), source, &original, tree, copy, ignored)?;
             }
             if hidden {
                 let made = tree.open_dir(&handle, &build.temporary)?;

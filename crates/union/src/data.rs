@@ -29,6 +29,7 @@ impl<T: Tree> Union<T> {
                 return Err(Refusal::Gone.into());
             }
         }
+        let brought_up = self.brought_up(&inode, other)?;
         let (lent, migrating) = {
             let mut state = other.state.write();
             if inode.successor().is_some() {
@@ -46,6 +47,8 @@ impl<T: Tree> Union<T> {
             state.written |= flags.write;
             (lent, state.migrating)
         };
+        // Now that it is counted nobody moves it away from under its reader.
+        drop(brought_up);
         if migrating {
             drop(other.moving.lock());
         }

@@ -260,6 +260,8 @@ pub(crate) struct Table<T: Tree> {
     keys: [Mutex<HashMap<Key, Arc<Inode<T>>>>; SHARDS],
     /// Inode numbers of copies, which keep the number of what they are copies of.
     copies: RwLock<HashMap<Key, u64>>,
+    /// How often what had this key was moved to another branch, keeping its number: whatever gets the key next has another.
+    retired: RwLock<HashMap<Key, u64>>,
     /// Filesystems in the order in which they were met.
     devices: RwLock<Vec<u64>>,
     next_id: AtomicU64,
@@ -277,6 +279,7 @@ impl<T: Tree> Table<T> {
             ids: std::array::from_fn(|_| RwLock::default()),
             keys: std::array::from_fn(|_| Mutex::default()),
             copies: RwLock::default(),
+            retired: RwLock::default(),
             devices: RwLock::default(),
             next_id: AtomicU64::new(InodeId::ROOT.0),
             dropped: OnceLock::new(),
@@ -503,8 +506,9 @@ impl<T: Tree> Table<T> {
             return *number;
         }
         let device = self.device(key.dev);
+        let retired = self.retired.read().get(&key).copied().unwrap_or(0);
         // One filesystem: its own numbers. Others: the high bits tell them apart.
-        let number = key.ino ^ (device << 52);
+        let number = key.ino ^ (device << 52) ^ (retired << 44);
         if number <= ROOT_NUMBER {
             number | 1 << 51
         } else {
@@ -519,6 +523,13 @@ impl<T: Tree> Table<T> {
             all.extend(shard.read().values().cloned());
         }
         all
+    }
+
+    /// Forgets what an inode was on a branch before it moved away from there. It keeps its number, so whatever the branch gives
+    /// the inode number to next is shown under another.
+    pub(crate) fn retire(&self, inode: &Arc<Inode<T>>, key: Key) {
+        self.drop_key(inode, key);
+        *self.retired.write().entry(key).or_default() += 1;
     }
 
     /// Returns how many inodes are held.

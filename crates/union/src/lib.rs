@@ -22,6 +22,7 @@ mod listing;
 mod lookup;
 mod members;
 mod move_down;
+mod on_open;
 mod pending;
 mod pseudo_link;
 mod reading;

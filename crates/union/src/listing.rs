@@ -21,6 +21,17 @@ pub struct DirStream<T: Tree> {
     snapshot: Mutex<Option<Arc<Listing>>>,
 }
 
+impl<T: Tree> DirStream<T> {
+    /// Returns a stream over a directory that was opened, or is read for the union's own purposes.
+    pub(crate) fn of(inode: Arc<Inode<T>>) -> Result<Self> {
+        inode.dir()?.state.write().opens += 1;
+        Ok(Self {
+            inode,
+            snapshot: Mutex::new(None),
+        })
+    }
+}
+
 impl<T: Tree> Drop for DirStream<T> {
     fn drop(&mut self) {
         if let Ok(directory) = self.inode.dir() {
@@ -36,15 +47,12 @@ impl<T: Tree> Union<T> {
     /// Opens a directory for reading its names.
     pub fn open_dir(&self, id: InodeId) -> Result<Arc<DirStream<T>>> {
         let inode = self.directory(id)?;
+        self.bring_up_dir(&inode)?;
         if self.watches() {
             // Before the front end decides whether it keeps what it reads.
             self.with_index(&inode, |_| ())?;
         }
-        inode.dir()?.state.write().opens += 1;
-        Ok(Arc::new(DirStream {
-            inode,
-            snapshot: Mutex::new(None),
-        }))
+        Ok(Arc::new(DirStream::of(inode)?))
     }
 
     /// Gives names from `offset` on to `sink` until it returns `false`. Offset 0 takes a new snapshot.

@@ -14,6 +14,7 @@ use crate::api::InodeId;
 use crate::branch::BranchDir;
 use crate::error::Result;
 use crate::inode::{Inode, Key, NewBody};
+use crate::listing::DirStream;
 use crate::union::Union;
 
 /// Lower files with several names that were copied up during this mount.
@@ -245,7 +246,7 @@ impl<T: Tree> Union<T> {
     }
 
     fn link_names_below(&self, dir: &Arc<Inode<T>>) -> Result<()> {
-        let stream = self.open_dir(dir.id)?;
+        let stream = DirStream::of(Arc::clone(dir))?;
         for listed in self.listing_of(&stream)?.iter() {
             let is_dir = listed.kind == Some(Kind::Dir);
             let may_be_linked = listed.ino == 0 || self.has_original(listed.ino);

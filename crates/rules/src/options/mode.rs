@@ -6,6 +6,7 @@
 use std::fmt;
 
 use super::word::printable;
+pub use crate::stack::{CopyUpOnOpen, XattrClasses};
 use crate::stack::Powers;
 
 /// Whether a branch is written to.
@@ -17,64 +18,6 @@ pub enum Permission {
     ReadOnly,
     /// `rr`: nobody ever writes here, the medium itself is read-only.
     RealReadOnly,
-}
-
-/// What opening an entry of a branch does before the open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum CopyUpOnOpen {
-    /// Nothing.
-    #[default]
-    Never,
-    /// `coo_reg`: a regular file is copied up.
-    Regular,
-    /// `coo_all`: whatever is not a directory is copied up.
-    All,
-    /// `moo`: a regular file is copied up and removed here.
-    Move,
-}
-
-/// A set of extended attribute classes (`icex`, `icexsec`, …).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct XattrClasses(u8);
-
-impl XattrClasses {
-    /// No class.
-    pub const NONE: Self = Self(0);
-    /// `security.`
-    pub const SECURITY: Self = Self(1);
-    /// `system.`
-    pub const SYSTEM: Self = Self(2);
-    /// `trusted.`
-    pub const TRUSTED: Self = Self(4);
-    /// `user.`
-    pub const USER: Self = Self(8);
-    /// Any other prefix.
-    pub const OTHER: Self = Self(16);
-    /// All classes.
-    pub const ALL: Self = Self(31);
-
-    /// Returns the class that an attribute's name belongs to.
-    pub fn of(name: &[u8]) -> Self {
-        let prefixes: [(&[u8], Self); 4] = [
-            (b"security.", Self::SECURITY),
-            (b"system.", Self::SYSTEM),
-            (b"trusted.", Self::TRUSTED),
-            (b"user.", Self::USER),
-        ];
-        let found = prefixes.iter().find(|(prefix, _)| name.starts_with(prefix));
-        found.map_or(Self::OTHER, |(_, class)| *class)
-    }
-
-    /// Tells whether every class of `other` is in this set.
-    pub fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// Returns the classes of both sets.
-    #[must_use]
-    pub fn union(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
 }
 
 /// A branch's permission with its attributes.
@@ -142,6 +85,8 @@ impl BranchMode {
             writable,
             whiteouts: writable || self.whiteouts,
             linked_whiteouts: writable && !self.no_link_whiteouts,
+            copy_up_on_open: self.copy_up_on_open,
+            ignored_xattrs: self.ignore_xattr_errors,
         }
     }
 
@@ -346,16 +291,9 @@ mod tests {
         assert_eq!(powers("ro+wh"), Powers::LAYER);
         assert_eq!(powers("rr+wh"), Powers::LAYER);
         assert_eq!(powers("ro"), Powers::PLAIN);
-    }
-
-    #[test]
-    fn an_attribute_name_has_one_class() {
-        assert_eq!(
-            XattrClasses::of(b"security.capability"),
-            XattrClasses::SECURITY
-        );
-        assert_eq!(XattrClasses::of(b"user.a"), XattrClasses::USER);
-        assert_eq!(XattrClasses::of(b"username"), XattrClasses::OTHER);
-        assert!(XattrClasses::ALL.contains(XattrClasses::of(b"btrfs.x")));
+        let parsed = powers("ro+coo_all+icexusr+icexoth");
+        assert_eq!(parsed.copy_up_on_open, CopyUpOnOpen::All);
+        let both = XattrClasses::USER.union(XattrClasses::OTHER);
+        assert_eq!(parsed.ignored_xattrs, both);
     }
 }
