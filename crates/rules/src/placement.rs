@@ -56,10 +56,7 @@ pub fn copy_up(
 
 /// Chooses the branch that receives a copy of what is opened on branch `source`, whose attributes ask for one (`coo_reg`,
 /// `coo_all`, `moo`): the nearest writable one above. `None`: it is opened where it is.
-pub fn on_open(
-    source: BranchIndex,
-    writable: impl Fn(BranchIndex) -> bool,
-) -> Option<BranchIndex> {
+pub fn on_open(source: BranchIndex, writable: impl Fn(BranchIndex) -> bool) -> Option<BranchIndex> {
     let above = source.0.checked_sub(1)?;
     nearest_writable(BranchIndex(above), writable)
 }

@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use rules::whiteout::Purpose;
-use rules::{Attr, BranchIndex, Changes, Creation, Errno, Identity, Kind, Name, SetTime, XattrClasses};
+use rules::{
+    Attr, BranchIndex, Changes, Creation, Errno, Identity, Kind, Name, SetTime, XattrClasses,
+};
 use tree::{Access, Node, Object, SyncHow, Tree, XattrHow};
 
 use crate::branch::BranchDir;

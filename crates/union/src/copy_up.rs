@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rules::lookup::{Seen, Sighting, resolve};
 
-use rules::{Attr, BranchIndex, Changes, Creation, Kind, Name, placement};
+use rules::{Attr, BranchIndex, Changes, Creation, Kind, Name, placement, whiteout};
 use tree::{Object, RenameHow, Tree};
 
 use crate::branch::BranchDir;
@@ -35,6 +35,12 @@ impl<T: Tree> Union<T> {
             drop(moving);
             self.link_names(inode)?;
             return Ok(false);
+        }
+        if inode
+            .name()
+            .is_some_and(|(_, name)| whiteout::is_reserved(name.as_bytes()))
+        {
+            return Err(Refusal::Reserved.into());
         }
         if other.state.read().place.is_none() || inode.name().is_none() {
             self.copy_nameless(inode, other, copied)?;

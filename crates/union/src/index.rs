@@ -59,6 +59,7 @@ pub(crate) struct Stamp {
 /// The visible names of a directory at one moment.
 pub(crate) type Listing = Vec<ListedName>;
 
+#[derive(Debug, Clone)]
 pub(crate) struct ListedName {
     pub(crate) name: Name,
     pub(crate) kind: Option<Kind>,

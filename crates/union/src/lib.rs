@@ -30,6 +30,7 @@ mod remove;
 mod rename;
 mod restack;
 mod settings;
+mod shown_marks;
 mod told;
 mod union;
 mod users;

@@ -136,6 +136,13 @@ impl<T: Tree> Union<T> {
                 state.index.as_mut().ok_or(Refusal::NotFound)?.listing(dev)
             }
         };
+        let listing = if self.shows_marks() {
+            let mut all = self.marks_in(&stream.inode)?;
+            all.extend(listing.iter().cloned());
+            Arc::new(all)
+        } else {
+            listing
+        };
         *snapshot = Some(Arc::clone(&listing));
         Ok(listing)
     }

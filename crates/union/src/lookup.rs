@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rules::lookup::{Resolution, Sighting, dirs, resolve};
-use rules::{Attr, BranchIndex, Errno, Name};
+use rules::{Attr, BranchIndex, Errno, Name, whiteout};
 use tree::{Object, Tree};
 
 use crate::api::{Entry, InodeId};
@@ -19,11 +19,13 @@ const ATTEMPTS: usize = 16;
 impl<T: Tree> Union<T> {
     /// Looks a name up; `None` when there is none. `EPERM` for a reserved name, `ENAMETOOLONG`.
     pub fn lookup(&self, parent: InodeId, name: &[u8]) -> Result<Option<Entry>> {
-        let name = self.dialect.check(name)?;
-        let parent = self.directory(parent)?;
-        Ok(self
-            .find(&parent, &name)?
-            .map(|(inode, attr)| Entry { id: inode.id, attr }))
+        let found = if whiteout::is_reserved(name) && self.shows_marks() {
+            self.find_mark(&self.directory(parent)?, name)?
+        } else {
+            let name = self.dialect.check(name)?;
+            self.find(&self.directory(parent)?, &name)?
+        };
+        Ok(found.map(|(inode, attr)| Entry { id: inode.id, attr }))
     }
 
     /// Returns the attributes of an object.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rules::lookup::{Resolution, Sighting, dirs, resolve};
-use rules::{Attr, BranchIndex, Name};
+use rules::{Attr, BranchIndex, Name, whiteout};
 use tree::{Object, Tree};
 
 use crate::api::InodeId;
@@ -39,6 +39,10 @@ impl<T: Tree> Union<T> {
             }
             return Ok(());
         };
+        if whiteout::is_reserved(name.as_bytes()) {
+            // The format's own directories are not merged.
+            return Ok(());
+        }
         let sightings = self.sightings(&parent, &name)?;
         let members = self.members_of(inode, &parent, &name, &sightings)?;
         if members.is_empty() {

@@ -73,11 +73,7 @@ impl<T: Tree> Union<T> {
     }
 
     /// Returns where a file is that may be copied up by being opened, and its name. The caller holds `moving`.
-    fn movable(
-        &self,
-        inode: &Inode<T>,
-        other: &Other<T>,
-    ) -> Option<(BranchIndex, InodeName<T>)> {
+    fn movable(&self, inode: &Inode<T>, other: &Other<T>) -> Option<(BranchIndex, InodeName<T>)> {
         let state = other.state.read();
         let branch = state.branch;
         let in_use = state.opens > 0 && self.writable(branch);

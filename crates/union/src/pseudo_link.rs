@@ -248,6 +248,9 @@ impl<T: Tree> Union<T> {
     fn link_names_below(&self, dir: &Arc<Inode<T>>) -> Result<()> {
         let stream = DirStream::of(Arc::clone(dir))?;
         for listed in self.listing_of(&stream)?.iter() {
+            if whiteout::is_reserved(listed.name.as_bytes()) {
+                continue;
+            }
             let is_dir = listed.kind == Some(Kind::Dir);
             let may_be_linked = listed.ino == 0 || self.has_original(listed.ino);
             if !is_dir && !may_be_linked {

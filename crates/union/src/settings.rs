@@ -60,6 +60,8 @@ pub struct Settings {
     /// What is written to a file of a writable branch may bypass the union: fast, but nothing can be done about a writer then,
     /// so that its branch cannot become read-only.
     pub writers_bypass: bool,
+    /// Whiteouts and the format's other names are listed and found (`shwh`).
+    pub show_whiteouts: bool,
     /// Copies are made durable before they are published.
     pub durable: bool,
     /// `statfs` adds the filesystems of all branches (`sum`).
@@ -88,6 +90,7 @@ impl Settings {
             copy_up_on_open: overlay,
             lend_from: 128 << 10,
             writers_bypass: true,
+            show_whiteouts: false,
             durable: true,
             sum_space: false,
             open_dirs: 512,

@@ -45,11 +45,18 @@ impl<T: Tree> Union<T> {
     /// Returns whether changes of what is cached about an object will be heard of: its attributes, and for a
     /// directory the names in it. Always, unless the branches are watched and this part of them is not.
     pub fn hears(&self, id: InodeId) -> bool {
+        if self.shows_marks() {
+            // The union's own work makes and removes them without telling.
+            return false;
+        }
         !self.watches() || self.inodes.get(id).is_ok_and(|inode| self.hears_of(&inode))
     }
 
     /// Returns whether a change of the names that lead to an object will be heard of.
     pub fn hears_names(&self, id: InodeId) -> bool {
+        if self.shows_marks() {
+            return false;
+        }
         if !self.watches() {
             return true;
         }

@@ -6,8 +6,8 @@
 use std::fmt;
 
 use super::word::printable;
-pub use crate::stack::{CopyUpOnOpen, XattrClasses};
 use crate::stack::Powers;
+pub use crate::stack::{CopyUpOnOpen, XattrClasses};
 
 /// Whether a branch is written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use rules::{Errno, Name, StatFs, Time};
+use rules::{Errno, Name, StatFs, Time, XattrClasses};
 
 use super::content::BLOCK;
 use super::inode::{Body, Ino, Inode};
@@ -40,6 +40,7 @@ pub(crate) struct Table {
     inodes: BTreeMap<Ino, Inode>,
     next_ino: Ino,
     ticks: u64,
+    pub(crate) refused_xattrs: XattrClasses,
 }
 
 impl MemoryDisk {
@@ -51,6 +52,7 @@ impl MemoryDisk {
             inodes: BTreeMap::new(),
             next_ino: ROOT,
             ticks: 0,
+            refused_xattrs: XattrClasses::NONE,
         };
         table.add(Body::empty_dir(ROOT), 0o755, 0, 0);
         let dev = NEXT_DEV.fetch_add(1, Ordering::Relaxed);
@@ -58,6 +60,11 @@ impl MemoryDisk {
             dev,
             table: Mutex::new(table),
         }))
+    }
+
+    /// Lets attributes of these classes be refused with `EOPNOTSUPP` from now on, as by a filesystem that does not know them.
+    pub fn refuse_xattrs(&self, classes: XattrClasses) {
+        self.lock().refused_xattrs = classes;
     }
 
     /// Returns the whole disk as a tree.

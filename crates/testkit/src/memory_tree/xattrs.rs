@@ -1,6 +1,6 @@
 //! Extended attributes, with the namespaces and refusals that ext4 has for root.
 
-use rules::{Errno, Kind};
+use rules::{Errno, Kind, XattrClasses};
 use tree::XattrHow;
 
 use super::acl::{self, Acl};
@@ -97,7 +97,11 @@ impl Table {
         // The kernel reads the list before it asks whether the object may have one.
         let list = if is_list { Acl::parse(value)? } else { None };
         let inode = self.inode(ino);
-        match space(inode, name, Deed::Write)? {
+        let space = space(inode, name, Deed::Write)?;
+        if self.refused_xattrs.contains(XattrClasses::of(name)) {
+            return Err(Errno::OPNOTSUPP);
+        }
+        match space {
             Space::AccessList => self.set_access_list(ino, list)?,
             Space::DefaultList => self.set_default_list(ino, list)?,
             Space::Plain => {

@@ -16,15 +16,18 @@ mod merge_down;
 mod merging;
 mod move_down;
 mod numbers;
+mod on_open;
 mod operation;
 mod outcomes;
 mod plain;
 mod regressions;
 mod sequences;
+mod shown_marks;
 mod stack;
 mod threads;
 mod times;
 mod view;
+mod xattr_classes;
 
 use proptest::test_runner::{Config, RngSeed};
 

@@ -31,6 +31,8 @@ pub(crate) struct Plan {
     pub(crate) one_disk: bool,
     /// Topmost first, in tree notation.
     pub(crate) branches: Vec<(Mode, String)>,
+    /// What branches may be used for beyond what their mode says.
+    pub(crate) powers: Vec<(usize, fn(Powers) -> Powers)>,
 }
 
 /// The branches on their disks, which outlive unions over them.
@@ -53,6 +55,7 @@ impl Plan {
             settings: Settings::new(DialectKind::Aufs),
             one_disk: false,
             branches: branches.collect(),
+            powers: Vec::new(),
         };
         plan.with(|settings| settings.direct_changes = DirectChanges::None)
     }
@@ -72,6 +75,12 @@ impl Plan {
             },
             ..self
         }
+    }
+
+    /// Returns the same stack with other powers of a branch.
+    pub(crate) fn branch(mut self, index: usize, powers: fn(Powers) -> Powers) -> Self {
+        self.powers.push((index, powers));
+        self
     }
 
     /// Returns the same stack, looked at again on each use.
@@ -148,13 +157,17 @@ impl Stack {
 
     pub(crate) fn try_mount(&self) -> Result<MemoryUnion, union::OpenError> {
         let branches = self.trees.iter().zip(&self.plan.branches);
-        let branches = branches.map(|(tree, (mode, _))| Branch {
-            tree: Faulty::new(tree.clone(), &self.faults),
-            powers: match mode {
+        let branches = branches.enumerate().map(|(index, (tree, (mode, _)))| {
+            let powers = match mode {
                 Mode::Rw => Powers::WRITABLE,
                 Mode::Ro => Powers::PLAIN,
                 Mode::Wh => Powers::LAYER,
-            },
+            };
+            let changes = self.plan.powers.iter().filter(|(at, _)| *at == index);
+            Branch {
+                tree: Faulty::new(tree.clone(), &self.faults),
+                powers: changes.fold(powers, |powers, (_, change)| change(powers)),
+            }
         });
         Union::new(branches.collect(), self.plan.settings.clone())
     }
@@ -304,6 +317,7 @@ pub(crate) fn any_plan() -> impl Strategy<Value = Plan> {
                 },
                 one_disk,
                 branches: modes.into_iter().zip(texts).collect(),
+                powers: Vec::new(),
             };
             plan.with(|settings| {
                 settings.direct_changes = changes;
