@@ -9,6 +9,7 @@ pub(crate) mod branches;
 mod image;
 pub(crate) mod live;
 mod move_down;
+pub(crate) mod inode_table;
 pub(crate) mod place;
 pub(crate) mod plan;
 pub(crate) mod predecessor;

@@ -86,14 +86,29 @@ const TABLE: &[Row] = &[
         &["dirren is not supported yet"],
     ),
     (
-        &["-o", "br=b0:b1,ro,shwh", "m"],
+        &["-o", "br=b0:b1,xino=file", "m"],
         32,
-        &["shwh is not supported yet"],
+        &["xino=", "the file exists"],
     ),
     (
-        &["-o", "br=b0:b1=ro+coo_all", "m"],
+        &["-o", "br=b0:b1,xino=m/table", "m"],
         32,
-        &["branch 1", "coo_all is not supported yet"],
+        &["inside the mount point"],
+    ),
+    (
+        &["-o", "br=b0:b1,xino=gone/table", "m"],
+        32,
+        &["xino=", "no such file"],
+    ),
+    (
+        &["-o", "br=b0:b1,trunc_xino=b2", "m"],
+        32,
+        &["trunc_xino=", "no such branch"],
+    ),
+    (
+        &["-o", "br=b0:b1,itrunc_xino=2", "m"],
+        32,
+        &["there are 2 branches"],
     ),
     (
         &["-o", "remount,add:1:b2", "m"],

@@ -54,6 +54,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         default_permissions: true,
         allow_other: true,
         max_read: Some(MAX_DATA),
+        security: &[],
     };
     mount_fuse(&device, &mount)?;
     let mut server = Server::new(device, union, options);

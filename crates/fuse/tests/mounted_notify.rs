@@ -55,6 +55,7 @@ impl Mounted {
             default_permissions: true,
             allow_other: true,
             max_read: Some(MAX_DATA),
+            security: &[],
         };
         mount_fuse(&device, &mount).unwrap();
         let options = ServeOptions {

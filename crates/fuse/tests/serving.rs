@@ -50,6 +50,7 @@ impl Mounted {
             default_permissions: true,
             allow_other: true,
             max_read: Some(MAX_DATA),
+            security: &[],
         };
         mount_fuse(&device, &mount).unwrap();
         let mut server = Server::new(device, Arc::new(union), options);

@@ -1,8 +1,9 @@
 //! Mounting and unmounting with the rights of this process.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsStr, OsString};
 use std::fmt::Write as _;
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rules::Errno;
@@ -31,6 +32,8 @@ pub struct FuseMount<'a> {
     pub allow_other: bool,
     /// Longest read request in bytes, where it is limited.
     pub max_read: Option<u32>,
+    /// Words for the kernel's security module, such as `context="..."`; where there is none, `EINVAL`.
+    pub security: &'a [OsString],
 }
 
 /// How to unmount.
@@ -63,6 +66,11 @@ pub fn mount_fuse(device: &FuseDevice, mount: &FuseMount<'_>) -> Result<(), Errn
     if let Some(bytes) = mount.max_read {
         // Writing to a string does not fail.
         write!(data, ",max_read={bytes}").map_err(|_| Errno::NOMEM)?;
+    }
+    let mut data = data.into_bytes();
+    for word in mount.security {
+        data.push(b',');
+        data.extend_from_slice(word.as_bytes());
     }
     let data = CString::new(data).map_err(|_| Errno::INVAL)?;
     let fstype = format!("fuse.{}", mount.subtype);
@@ -130,6 +138,7 @@ pub(crate) mod tests {
             default_permissions: true,
             allow_other: true,
             max_read: Some(131_072),
+            security: &[],
         }
     }
 

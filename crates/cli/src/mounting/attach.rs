@@ -35,6 +35,7 @@ pub(crate) fn attach(plan: &Plan) -> Result<FuseDevice, Failure> {
         default_permissions: true,
         allow_other: true,
         max_read: Some(max_read(plan)),
+        security: &generic.security_contexts,
     };
     match mounting::mount_fuse(&device, &mount) {
         Ok(()) => Ok(device),
@@ -42,6 +43,10 @@ pub(crate) fn attach(plan: &Plan) -> Result<FuseDevice, Failure> {
         Err(Errno::PERM) => {
             drop(device);
             by_helper(plan)
+        }
+        Err(Errno::INVAL) if !generic.security_contexts.is_empty() => {
+            let what = format!("cannot mount on {:?} with a security context", plan.place);
+            Err(Failure::mount(what).hint("leave context= out, or enable SELinux in the kernel"))
         }
         Err(errno) => Err(refused(&plan.place, errno)),
     }
@@ -64,6 +69,10 @@ fn refused(place: &Path, errno: Errno) -> Failure {
 }
 
 fn by_helper(plan: &Plan) -> Result<FuseDevice, Failure> {
+    if !plan.parsed.generic.security_contexts.is_empty() {
+        let what = format!("{HELPER} passes no security context on");
+        return Err(Failure::mount(what).hint("leave it out, or mount as root"));
+    }
     let options = helper_options(plan);
     fusermount::mount_with_fusermount3(Path::new(HELPER), &plan.place, &options)
         .map_err(|error| helper_failed(&format!("cannot mount on {:?}", plan.place), &error))

@@ -5,12 +5,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rules::Errno;
-use rules::options::{BranchChange, BranchMode, BranchSpec, MountOptions, XattrClasses};
+use rules::options::{BranchChange, BranchMode, BranchSpec, MountOptions};
 use sys::HostTree;
 use sys::mount_table::{self, MountEntry};
 
 use super::place::errno_of;
-use super::{image, unsupported};
+use super::image;
 use crate::failure::{Exit, Failure};
 
 /// A branch that can be used.
@@ -199,7 +199,6 @@ impl Checks<'_> {
             if mode.is_writable() {
                 return Err(at("an image cannot be written to").hint("give it =rr or =rr+wh"));
             }
-            unsupported::refuse_mode(&mode).map_err(|failure| at(&failure.to_string()))?;
             let tree = image::open(&path).map_err(|failure| at(&failure.to_string()))?;
             return Ok(OpenBranch { path, mode, tree });
         }
@@ -207,7 +206,6 @@ impl Checks<'_> {
             return Err(refused(index, &spec.path, Errno::NOTDIR));
         }
         let mode = self.mode(index, default, spec, &path)?;
-        unsupported::refuse_mode(&mode).map_err(|failure| at(&failure.to_string()))?;
         let tree = HostTree::open(&path).map_err(|errno| refused(index, &spec.path, errno))?;
         Ok(OpenBranch { path, mode, tree })
     }
@@ -340,11 +338,16 @@ pub(crate) fn warnings(parsed: &MountOptions, branches: &[OpenBranch]) -> Vec<St
     if !parsed.generic.read_only && branches.first().is_some_and(|first| !writable(first)) {
         warnings.push("first branch should be rw".to_owned());
     }
-    if branches
-        .iter()
-        .any(|branch| branch.mode.ignore_xattr_errors != XattrClasses::NONE)
-    {
-        warnings.push("icex is ignored: failing to copy an attribute is an error".to_owned());
+    if branches.iter().any(|branch| branch.mode.fhsm) {
+        let why = "ignored branch attribute fhsm: nothing moves files between branches by itself";
+        warnings.push(why.to_owned());
+    }
+    if parsed.settings.show_whiteouts && branches.iter().any(writable) {
+        let why = "shwh shows what the union itself writes to its writable branches";
+        warnings.push(why.to_owned());
+    }
+    if !parsed.settings.direct_io {
+        warnings.push("ignored option nodio: O_DIRECT always works".to_owned());
     }
     if parsed.settings.warn_permissions {
         warnings.extend(different_owners(branches));

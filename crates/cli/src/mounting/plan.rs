@@ -9,7 +9,7 @@ use union::Settings;
 
 use super::branches::{self, OpenBranch};
 use super::request::{Request, Warnings};
-use super::{place, translate, unsupported};
+use super::{inode_table, place, translate, unsupported};
 use crate::failure::{Exit, Failure};
 
 /// Everything that is needed to mount.
@@ -42,6 +42,7 @@ impl Plan {
         // Each branch takes some files, so this comes first. Failing is told by whoever runs out.
         let open_files = sys::limits::raise_open_files().unwrap_or(1024);
         let branches = branches::open(&parsed, &place)?;
+        inode_table::check(&parsed, &place, &branches)?;
         let warnings = told(request.warnings, &parsed, &branches);
         Ok(Self {
             settings: translate::settings(&parsed, open_files),

@@ -47,6 +47,7 @@ pub(crate) fn settings(parsed: &MountOptions, open_files: u64) -> Settings {
         acl: has_acl(parsed),
         // Where AUFS is followed to the letter, a writer can lose its branch at any time.
         writers_bypass: is_host_admin() && asked.compat != Compat::Aufs,
+        show_whiteouts: asked.show_whiteouts,
         durable: !asked.volatile,
         sum_space: asked.free_space == FreeSpace::Sum,
         open_dirs: usize::try_from(quarter).unwrap_or(512),

@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 
-use rules::options::{BranchMode, CopyUpOnOpen, CreatePolicy, MountOptions};
+use rules::options::{CreatePolicy, MountOptions};
 
 use super::request::says;
 use crate::failure::Failure;
@@ -22,25 +22,7 @@ pub(crate) fn refuse(options: &OsStr, parsed: &MountOptions) -> Result<(), Failu
     if settings.rename_directories && says(options, "redirect_dir=on") {
         return Err(not_yet("redirect_dir=on"));
     }
-    if settings.show_whiteouts {
-        return Err(not_yet("shwh"));
-    }
-    if !parsed.generic.security_contexts.is_empty() {
-        return Err(not_yet("a security context"));
-    }
     Ok(())
-}
-
-/// Refuses a mode with attributes that are not supported yet.
-pub(crate) fn refuse_mode(mode: &BranchMode) -> Result<(), Failure> {
-    let word = match mode.copy_up_on_open {
-        CopyUpOnOpen::Never if mode.fhsm => "fhsm",
-        CopyUpOnOpen::Never => return Ok(()),
-        CopyUpOnOpen::Regular => "coo_reg",
-        CopyUpOnOpen::All => "coo_all",
-        CopyUpOnOpen::Move => "moo",
-    };
-    Err(not_yet(&format!("branch attribute {word}")))
 }
 
 fn not_yet(what: &str) -> Failure {
