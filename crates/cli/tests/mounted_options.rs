@@ -250,3 +250,63 @@ fn a_security_context_is_the_kernels_business() {
         assert!(!bench.is_mounted());
     }
 }
+
+/// Runs a line of shell as a user with one more group, and returns what it printed.
+#[track_caller]
+fn as_user(bench: &Bench, group: u32, line: &str) -> String {
+    let ids = ["--reuid", "4242", "--regid", "4242"];
+    let group = format!("--groups={group}");
+    let words = [&ids[..], &[&group, "sh", "-c", line]].concat();
+    bench.run("setpriv", &words).out
+}
+
+#[test]
+fn without_dirperm1_every_branch_decides_who_searches_a_directory() {
+    if !require_root_and_fuse() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.bin();
+    for name in ["b0/d/upper", "b1/d/lower", "b1/d/sub/x", "b1/only/y"] {
+        bench.write(name, "x");
+    }
+    bench.run("chmod", &["0755", "b0/d"]).silently();
+    bench.run("chmod", &["0750", "b1/d", "b1/only"]).silently();
+    bench.run("chown", &["0:77", "b1/d"]).silently();
+    let reads = "cd m; for f in d/upper d/lower d/gone; do cat $f 2>&1; done; ls d 2>&1 | wc -w";
+    let refused = |told: &str| told.matches("Permission denied").count();
+    let lists = |told: &str| told.trim_end().ends_with("\n3");
+
+    mount(&bench, "br=b0=rw:b1,nodirperm1");
+    let told = as_user(&bench, 4242, reads);
+    assert!(refused(&told) == 3 && !lists(&told), "{told}");
+    let told = as_user(&bench, 77, reads);
+    assert!(refused(&told) == 0 && lists(&told), "the group may: {told}");
+    assert_eq!(bench.read("m/d/lower"), "x", "root may");
+    // What somebody uses is not taken away by somebody else who may not.
+    let under = bench.path("m/d/sub");
+    bench
+        .run("mount", &["-t", "tmpfs", "none", "m/d/sub"])
+        .silently();
+    as_user(&bench, 4242, "cat m/d/sub/x; ls m/d/sub; stat m/d/sub");
+    assert_eq!(names(&under), [""; 0], "still mounted");
+    bench.run("umount", &["m/d/sub"]).silently();
+    unmount(&bench);
+
+    bench
+        .run("setfacl", &["-m", "u:4242:rx", "b1/d"])
+        .silently();
+    mount(&bench, "br=b0=rw:b1,compat=aufs");
+    let told = as_user(&bench, 4242, reads);
+    assert!(
+        refused(&told) == 0 && lists(&told),
+        "the list may grant it: {told}"
+    );
+    unmount(&bench);
+    bench.run("setfacl", &["-b", "b1/d"]).silently();
+
+    mount(&bench, "br=b0=rw:b1,dirperm1");
+    let told = as_user(&bench, 4242, reads);
+    assert!(refused(&told) == 0 && lists(&told), "{told}");
+    unmount(&bench);
+}

@@ -4,8 +4,9 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rules::access::{Subject, Wish};
 use rules::{Attr, Errno};
-use sys::FuseDevice;
+use sys::{FuseDevice, processes};
 use tree::Tree;
 use union::{Caller, DirStream, Entry, InodeId, Opened, Union};
 
@@ -53,6 +54,30 @@ where
         Ok(Caller {
             owner: self.ids.owner(header.uid, header.gid)?,
             umask,
+        })
+    }
+
+    /// Tells whether a branch below the topmost one keeps the caller from the directory that a request is about.
+    pub(crate) fn is_refused_below(&self, header: &Header, wish: Wish) -> union::Result<bool> {
+        if header.uid == 0 {
+            return Ok(false);
+        }
+        let dir = InodeId(header.node);
+        self.union
+            .is_refused_below(dir, wish, || self.subject(header))
+    }
+
+    /// Returns who asks, by the names of the disk; `None` for those whom permission bits do not bind, and where nobody knows.
+    fn subject(&self, header: &Header) -> Option<Subject> {
+        let standing = processes::standing(header.pid)?;
+        if standing.overrides_permissions {
+            return None;
+        }
+        let as_stored = |gid: &u32| self.ids.owner(header.uid, *gid).ok().map(|owner| owner.gid);
+        let groups = standing.groups.iter().map(as_stored);
+        Some(Subject {
+            identity: self.ids.owner(header.uid, header.gid).ok()?,
+            groups: groups.collect::<Option<_>>()?,
         })
     }
 
@@ -117,7 +142,13 @@ where
                 };
                 // What was written through a mapping is waited for, so that close can fail.
                 let flush = if opening.write { 0 } else { open_flag::NOFLUSH };
-                Ok((keep | flush, 0))
+                // Of an empty file the kernel asks for no data otherwise.
+                let direct = if opened.reads_matter {
+                    open_flag::DIRECT_IO
+                } else {
+                    0
+                };
+                Ok((keep | flush | direct, 0))
             }
         }
     }

@@ -3,6 +3,7 @@
 //! Nothing here does I/O, reads a clock or starts a thread, so every rule can be
 //! tried as a table. The rooms above gather facts, ask a rule, and carry it out.
 
+pub mod access;
 pub mod attr;
 pub mod balance;
 pub mod errno;

@@ -45,6 +45,36 @@ pub fn wait_gone(pid: u32, timeout: Duration) -> Result<bool, Errno> {
     wait_readable(&process, Some(timeout))
 }
 
+/// What decides about a process's access to files, beside its user and group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Its supplementary groups.
+    pub groups: Vec<u32>,
+    /// It may read and search whatever directory it likes (`CAP_DAC_OVERRIDE`, `CAP_DAC_READ_SEARCH`).
+    pub overrides_permissions: bool,
+}
+
+/// Returns the standing of a process or thread; `None` when it is gone, or not to be seen from here.
+pub fn standing(pid: u32) -> Option<Standing> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    standing_in(&status)
+}
+
+/// Reads `/proc/PID/status`, see proc_pid_status(5).
+fn standing_in(status: &str) -> Option<Standing> {
+    const OVERRIDING: u64 = 1 << 1 | 1 << 2;
+    let value = |key: &str| {
+        let mut lines = status.lines();
+        lines.find_map(|line| line.strip_prefix(key))
+    };
+    let groups = value("Groups:")?.split_whitespace().map(str::parse);
+    let effective = u64::from_str_radix(value("CapEff:")?.trim(), 16).ok()?;
+    Some(Standing {
+        groups: groups.collect::<Result<_, _>>().ok()?,
+        overrides_permissions: effective & OVERRIDING != 0,
+    })
+}
+
 fn known(pid: u32) -> Result<Pid, Errno> {
     i32::try_from(pid)
         .ok()
@@ -68,6 +98,26 @@ pub(crate) mod tests {
                 started => return started.unwrap(),
             }
         }
+    }
+
+    #[test]
+    fn groups_and_capabilities_are_read_from_the_status() {
+        let status =
+            "Name:\tx\nGroups:\t4 24 1000 \nCapPrm:\t00000000000001ff\nCapEff:\t0000000000000001\n";
+        let expected = Standing {
+            groups: vec![4, 24, 1000],
+            overrides_permissions: false,
+        };
+        assert_eq!(standing_in(status), Some(expected));
+        let status = "Groups:\t\nCapEff:\t0000000000000004\n";
+        let expected = Standing {
+            groups: Vec::new(),
+            overrides_permissions: true,
+        };
+        assert_eq!(standing_in(status), Some(expected));
+        assert_eq!(standing_in("Name:\tx\n"), None);
+        assert!(standing(std::process::id()).is_some());
+        assert_eq!(standing(u32::MAX), None);
     }
 
     #[test]

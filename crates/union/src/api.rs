@@ -58,6 +58,8 @@ pub struct Opened<T: Tree> {
     pub lent: bool,
     /// Whether data cached from earlier opens is still right.
     pub keep_cache: bool,
+    /// Whether every read should be asked for, even one of an empty file: a name gets its link by being read.
+    pub reads_matter: bool,
 }
 
 /// One name of a directory listing.

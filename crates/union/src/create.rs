@@ -167,6 +167,7 @@ impl<T: Tree> Union<T> {
             settled: self.settings().writers_bypass.then_some(file),
             lent: false,
             keep_cache: false,
+            reads_matter: false,
         })
     }
 

@@ -94,6 +94,8 @@ impl<T: Tree> Union<T> {
         let bypass = data.writable && !pseudo_linked && self.settings().writers_bypass;
         let settled = (writable && bypass) || self.is_read_only();
         let settled = settled || lent;
+        let waits_for_link = pseudo_linked && !flags.write && !self.settings().link_names_early;
+        let reads_matter = waits_for_link && self.attr_of_quietly(inode)?.size == 0;
         let heard = self.watches() && self.hears_of(inode);
         let mut state = other.state.write();
         // What the kernel kept is right as long as every change went through it.
@@ -103,6 +105,7 @@ impl<T: Tree> Union<T> {
             settled: settled.then(|| Arc::clone(&data.file)),
             lent,
             keep_cache,
+            reads_matter,
         })
     }
 

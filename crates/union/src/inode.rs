@@ -236,6 +236,11 @@ impl<T: Tree> Inode<T> {
         }
     }
 
+    /// Returns whether there are references beside the caller's.
+    pub(crate) fn has_other_references(&self) -> bool {
+        self.references.load(Ordering::Acquire) > 1
+    }
+
     fn reference(&self) -> bool {
         let counted = |n| if n == DROPPED { None } else { Some(n + 1) };
         self.references

@@ -20,6 +20,7 @@ mod kept_times;
 mod link;
 mod listing;
 mod lookup;
+mod lower_permissions;
 mod members;
 mod move_down;
 mod on_open;

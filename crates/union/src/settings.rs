@@ -60,6 +60,8 @@ pub struct Settings {
     /// What is written to a file of a writable branch may bypass the union: fast, but nothing can be done about a writer then,
     /// so that its branch cannot become read-only.
     pub writers_bypass: bool,
+    /// Every directory that is merged must let somebody in, not only the topmost (`nodirperm1`).
+    pub all_directories_decide: bool,
     /// Whiteouts and the format's other names are listed and found (`shwh`).
     pub show_whiteouts: bool,
     /// Copies are made durable before they are published.
@@ -90,6 +92,7 @@ impl Settings {
             copy_up_on_open: overlay,
             lend_from: 128 << 10,
             writers_bypass: true,
+            all_directories_decide: false,
             show_whiteouts: false,
             durable: true,
             sum_space: false,

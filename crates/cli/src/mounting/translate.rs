@@ -31,6 +31,7 @@ pub(crate) fn settings(parsed: &MountOptions, open_files: u64) -> Settings {
     Settings {
         direct_changes: match asked.direct_access {
             DirectAccess::None => DirectChanges::None,
+            _ if asked.revalidates_exactly() => DirectChanges::Noticed,
             DirectAccess::Revalidate => DirectChanges::Noticed,
             DirectAccess::Notify => DirectChanges::Watched,
         },
@@ -47,6 +48,8 @@ pub(crate) fn settings(parsed: &MountOptions, open_files: u64) -> Settings {
         acl: has_acl(parsed),
         // Where AUFS is followed to the letter, a writer can lose its branch at any time.
         writers_bypass: is_host_admin() && asked.compat != Compat::Aufs,
+        all_directories_decide: !asked.topmost_permissions
+            && asked.override_stat == OverrideStat::None,
         show_whiteouts: asked.show_whiteouts,
         durable: !asked.volatile,
         sum_space: asked.free_space == FreeSpace::Sum,
@@ -79,10 +82,14 @@ fn is_host_admin() -> bool {
 pub(crate) fn cache(parsed: &MountOptions) -> CachePolicy {
     let settings = &parsed.settings;
     let mut cache = match settings.direct_access {
+        _ if settings.revalidates_exactly() => CachePolicy::exact(),
         DirectAccess::None | DirectAccess::Notify => CachePolicy::forever(),
-        DirectAccess::Revalidate if settings.revalidates_exactly() => CachePolicy::exact(),
         DirectAccess::Revalidate => CachePolicy::default(),
     };
+    if !settings.topmost_permissions && settings.direct_access != DirectAccess::None {
+        // Branches are asked for permission when a name is looked up.
+        (cache.entry_timeout, cache.negative_timeout) = (Duration::ZERO, Duration::ZERO);
+    }
     let asked = &parsed.generic.timeouts;
     let set = |timeout: &mut Duration, asked: Option<Duration>| {
         if let Some(asked) = asked {

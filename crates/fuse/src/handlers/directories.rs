@@ -4,14 +4,15 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use rules::Errno;
+use rules::access::Wish;
 use tree::Tree;
 use union::{DirStream, InodeId, Listed};
 
 use super::{Outcome, done, reply};
-use crate::protocol::Payload;
 use crate::protocol::listing::{Dirent, put_dirent, put_direntplus};
 use crate::protocol::payload::Record;
 use crate::protocol::replies::{open_flag, open_out};
+use crate::protocol::{Header, Payload};
 use crate::session::Session;
 use crate::transport::{Answer, Undo};
 
@@ -19,7 +20,11 @@ impl<T: Tree> Session<T>
 where
     T::File: AsFd,
 {
-    pub(super) fn open_dir(&self, id: InodeId, payload: &mut Payload<'_>) -> Outcome {
+    pub(super) fn open_dir(&self, header: &Header, payload: &mut Payload<'_>) -> Outcome {
+        let id = InodeId(header.node);
+        if self.is_refused_below(header, Wish::Read)? {
+            return Err(Errno::ACCES.into());
+        }
         let handle = self.directories.insert(self.union.open_dir(id)?);
         let cached = open_flag::CACHE_DIR | open_flag::KEEP_CACHE;
         let flags = if self.control.cache.load().cache_dirs && self.union.hears(id) {

@@ -81,7 +81,7 @@ where
     ) -> Outcome {
         let id = InodeId(header.node);
         match request {
-            Request::Lookup { name } => self.lookup(id, name, payload),
+            Request::Lookup { name } => self.lookup(header, name, payload),
             Request::Forget { count } => self.forget(id, count),
             Request::BatchForget(forgotten) => self.batch_forget(forgotten),
             Request::GetAttr => self.get_attr(id, payload),
@@ -148,7 +148,7 @@ where
                 let from = (id, from_offset);
                 self.copy_file_range_64(from, (to, to_offset), length, payload)
             }
-            Request::OpenDir => self.open_dir(id, payload),
+            Request::OpenDir => self.open_dir(header, payload),
             Request::ReadDir {
                 handle,
                 offset,

@@ -3,7 +3,8 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use rules::Errno;
+use rules::access::Wish;
+use rules::{Errno, Kind};
 use tree::{Node, RenameHow, Tree};
 use union::{Entry, InodeId, Refusal};
 
@@ -20,13 +21,29 @@ where
 {
     pub(super) fn lookup(
         &self,
-        parent: InodeId,
+        header: &Header,
         name: &[u8],
         payload: &mut Payload<'_>,
     ) -> Outcome {
-        match self.union.lookup(parent, name)? {
-            Some(entry) => self.found(&entry, payload),
-            None => self.not_found(parent, payload),
+        let parent = InodeId(header.node);
+        let refused = self.is_refused_below(header, Wish::Search)?;
+        match self.union.lookup(parent, name) {
+            // To refuse a directory that somebody uses would take it away from under them: the kernel unmounts what is
+            // mounted there, and a shell that is there loses its path.
+            Ok(Some(entry))
+                if !refused || entry.attr.kind == Kind::Dir && self.union.is_in_use(entry.id) =>
+            {
+                self.found(&entry, payload)
+            }
+            found if refused => {
+                if let Ok(Some(entry)) = found {
+                    self.union.forget(entry.id, 1);
+                }
+                Err(Errno::ACCES.into())
+            }
+            Ok(Some(entry)) => self.found(&entry, payload),
+            Ok(None) => self.not_found(parent, payload),
+            Err(error) => Err(error),
         }
     }
 

@@ -18,6 +18,8 @@ pub struct Header {
     pub uid: u32,
     /// The caller's filesystem group id.
     pub gid: u32,
+    /// The calling thread, as the server's process namespace knows it; 0 where that does not.
+    pub pid: u32,
 }
 
 /// A request: its header, and what it carries.
@@ -40,8 +42,8 @@ impl<'a> Message<'a> {
             node: reader.u64()?,
             uid: reader.u32()?,
             gid: reader.u32()?,
+            pid: reader.u32()?,
         };
-        reader.skip(4)?;
         let extensions = usize::from(reader.u16()?) * 8;
         let end = length.checked_sub(extensions).ok_or(Malformed)?;
         let body = bytes.get(IN_HEADER_BYTES..end).ok_or(Malformed)?;
@@ -82,6 +84,7 @@ pub(crate) mod tests {
             node: 5,
             uid: 1000,
             gid: 1001,
+            pid: 1234,
         };
         assert_eq!(message.header, expected);
         assert_eq!(message.arguments.string(), Ok(&b"name"[..]));

@@ -9,6 +9,8 @@ pub const OUT_HEADER_BYTES: usize = 16;
 
 /// How an open file or directory is to be used: `FOPEN_*`.
 pub mod open_flag {
+    /// Each read and write is asked for, and none is cached.
+    pub const DIRECT_IO: u32 = 1 << 0;
     /// Cached data from before stays.
     pub const KEEP_CACHE: u32 = 1 << 1;
     /// The listing may be cached.

@@ -179,8 +179,9 @@ impl Settings {
 
     /// Tells whether each access must look at the branches anew, without any timeout.
     ///
-    /// AUFS has no timeouts, so this is what `compat=aufs` with `udba=reval` promises.
+    /// AUFS has no timeouts, so this is what `compat=aufs` with `udba=reval` promises; with `udba=notify` as well, for
+    /// its notifications come before the changed branch can be looked at, and those that a server gets come after.
     pub fn revalidates_exactly(&self) -> bool {
-        self.compat == Compat::Aufs && self.direct_access == DirectAccess::Revalidate
+        self.compat == Compat::Aufs && self.direct_access != DirectAccess::None
     }
 }

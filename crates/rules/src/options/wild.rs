@@ -251,6 +251,16 @@ fn defaults_follow_compat_and_words_are_stronger_wherever_they_stand() {
         C::Overlay
     );
     assert!(parse("compat=aufs").settings.revalidates_exactly());
+    assert!(
+        parse("compat=aufs,udba=notify")
+            .settings
+            .revalidates_exactly()
+    );
+    assert!(
+        !parse("compat=aufs,udba=none")
+            .settings
+            .revalidates_exactly()
+    );
     assert!(!parse("").settings.revalidates_exactly());
 }
 

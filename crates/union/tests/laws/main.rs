@@ -13,6 +13,7 @@ mod faults;
 mod handles;
 mod listings;
 mod merge_down;
+mod lower_permissions;
 mod merging;
 mod move_down;
 mod numbers;
