@@ -55,6 +55,7 @@ impl<T: Tree> Union<T> {
             return Ok(());
         }
         let other = inode.other()?;
+        let still = self.held_still(other);
         let (place, data) = {
             let state = other.state.read();
             (state.place.clone(), state.data.clone())
@@ -65,10 +66,10 @@ impl<T: Tree> Union<T> {
                 Ok(self.tree().set_attr(Object::File(&*data.file), changes)?)
             }
             (_, Some((dir, name))) => {
-                match dir
-                    .tree()
-                    .set_attr(Object::Entry(&*dir.open()?, &name), changes)
-                {
+                let entry = Object::Entry(&*dir.open()?, &name);
+                let done = dir.tree().set_attr(entry, changes);
+                drop(still);
+                match done {
                     Err(Errno::NOENT) if self.moved_from(inode, &dir, &name) => {
                         self.set_other_attr(inode, changes)
                     }

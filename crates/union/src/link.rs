@@ -41,6 +41,11 @@ impl<T: Tree> Union<T> {
             self.copy_up_to(&inode, branch)?;
         }
         let moving = other.moving.lock();
+        if other.state.read().branch != home && self.writable(home) {
+            // Somebody who opened it has moved it up meanwhile.
+            drop(moving);
+            return self.link(id, parent.id, name.as_bytes());
+        }
         let site = self.site_on(&parent, &name, branch)?;
         if moves && !nameless && self.settings().pseudo_links {
             self.copy_as(&inode, &site.target, &name)?;

@@ -68,8 +68,9 @@ impl<T: Tree> Union<T> {
             .inode
             .name()
             .map_or(stream.inode.number, |(parent, _)| parent.number);
+        let own = self.listed_own_number(&stream.inode);
         for (offset, (name, ino)) in (0..FIRST)
-            .zip([(&b"."[..], stream.inode.number), (b"..", parent)])
+            .zip([(&b"."[..], own), (b"..", parent)])
             .skip_while(|(at, _)| *at < offset)
         {
             let kind = Some(Kind::Dir);
@@ -160,6 +161,14 @@ impl<T: Tree> Union<T> {
             }
         };
         Ok(found.map(|(inode, attr): (_, Attr)| Entry { id: inode.id, attr }))
+    }
+
+    fn listed_own_number(&self, inode: &Inode<T>) -> u64 {
+        if inode.id == InodeId::ROOT && self.settings().root_lists_branch_number {
+            self.inodes.number(inode.key())
+        } else {
+            inode.number
+        }
     }
 
     fn listed_number(&self, stream: &DirStream<T>, listed: &ListedName) -> u64 {

@@ -4,14 +4,14 @@
 //! goes on as if the attribute were not there. `moo` removes the original once the copy and its name are
 //! durable: whatever stops in between, the union shows the same file, and it is on disk at least once.
 //!
-//! What somebody has open on a writable branch stays there until nobody has: its data may bypass the union. A file with
-//! several names is copied, never moved.
+//! What somebody has open on a writable branch stays there until nobody has: its data may bypass the union. What is
+//! changed without being open waits (`held_still`). A file with several names is copied, never moved.
 
 use std::sync::Arc;
 
 use parking_lot::MutexGuard;
-use rules::{Attr, BranchIndex, Changes, CopyUpOnOpen, Kind, Name, placement};
-use tree::{Access, Object, Tree};
+use rules::{Attr, BranchIndex, CopyUpOnOpen, Kind, Name, placement};
+use tree::{Object, Tree};
 
 use crate::branch::BranchDir;
 use crate::copy::Copied;
@@ -64,6 +64,14 @@ impl<T: Tree> Union<T> {
             Some(target) => self.directory_on(inode, target).map(drop),
             None => Ok(()),
         }
+    }
+
+    /// Keeps an object on a writable branch where it is while it is changed without being open, if opening could copy it away
+    /// from there meanwhile.
+    pub(crate) fn held_still<'a>(&self, other: &'a Other<T>) -> Option<MutexGuard<'a, ()>> {
+        let branch = other.state.read().branch;
+        let may_leave = self.on_open(branch) != CopyUpOnOpen::Never && self.writable(branch);
+        may_leave.then(|| other.moving.lock())
     }
 
     fn on_open(&self, branch: BranchIndex) -> CopyUpOnOpen {
@@ -119,11 +127,8 @@ impl<T: Tree> Union<T> {
         let (handle, tree) = (from.open()?, from.tree());
         let still = tree.look(&handle, from_name)?;
         let is_it = |now: &Attr| Key::of(now) == Key::of(original) && now.nlink == 1;
-        let Some(now) = still.filter(is_it) else {
+        if !still.is_some_and(|now| is_it(&now)) {
             return Ok(());
-        };
-        if now.ctime != original.ctime {
-            self.carry_over((from, from_name, &now), target, name)?;
         }
         self.keeping_time(from, || Ok(tree.remove_file(&handle, from_name)?))?;
         if let Some(index) = &mut parent.dir()?.state.write().index {
@@ -133,28 +138,5 @@ impl<T: Tree> Union<T> {
         self.inodes.retire(inode, Key::of(original));
         drop(change);
         Ok(())
-    }
-
-    /// Gives a copy the length and attributes that somebody gave its original while it was copied. Writing needs
-    /// an open file, of which there was none.
-    fn carry_over(
-        &self,
-        (from, from_name, now): (&Arc<BranchDir<T>>, &Name, &Attr),
-        target: &Arc<BranchDir<T>>,
-        name: &Name,
-    ) -> Result<()> {
-        let (handle, tree) = (target.open()?, target.tree());
-        let (source_dir, copy) = (from.open()?, Object::Entry(&*handle, name));
-        if tree.attr(copy)?.size != now.size {
-            let file = tree.open_file(&handle, name, Access::ReadWrite)?;
-            let changes = Changes {
-                size: Some(now.size),
-                ..Changes::default()
-            };
-            tree.set_attr(Object::File(&file), &changes)?;
-        }
-        let source = Object::Entry(&*source_dir, from_name);
-        let ignored = target.powers().ignored_xattrs;
-        self.copy_attributes(from.tree(), source, now, tree, copy, ignored)
     }
 }

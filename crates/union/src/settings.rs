@@ -50,6 +50,9 @@ pub struct Settings {
     pub link_names_early: bool,
     /// A directory keeps its times when something in it is only copied up.
     pub keep_directory_times: bool,
+    /// In the root's listing, `.` has the number of its directory on the topmost branch, as in AUFS; otherwise the one that it has
+    /// everywhere else.
+    pub root_lists_branch_number: bool,
     /// ACLs can be read and set; the branches keep and enforce them either way.
     pub acl: bool,
     /// Opening a lower file for writing copies it up at once, as overlayfs does; otherwise the first write does.
@@ -88,6 +91,7 @@ impl Settings {
             pseudo_links: !overlay,
             link_names_early: true,
             keep_directory_times: true,
+            root_lists_branch_number: false,
             acl: true,
             copy_up_on_open: overlay,
             lend_from: 128 << 10,

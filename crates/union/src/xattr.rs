@@ -33,9 +33,11 @@ impl<T: Tree> Union<T> {
         self.check_xattr(name)?;
         let inode = self.apart(self.inode(id)?)?;
         self.make_changeable(&inode)?;
+        let still = inode.other().ok().and_then(|other| self.held_still(other));
         self.on_object(&inode, |tree, object| {
             tree.set_xattr(object, name, value, how)
         })?;
+        drop(still);
         self.touched_dir(&inode)
     }
 
@@ -44,7 +46,9 @@ impl<T: Tree> Union<T> {
         self.check_xattr(name)?;
         let inode = self.apart(self.inode(id)?)?;
         self.make_changeable(&inode)?;
+        let still = inode.other().ok().and_then(|other| self.held_still(other));
         self.on_object(&inode, |tree, object| tree.remove_xattr(object, name))?;
+        drop(still);
         self.touched_dir(&inode)
     }
 

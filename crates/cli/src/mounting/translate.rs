@@ -44,6 +44,7 @@ pub(crate) fn settings(parsed: &MountOptions, open_files: u64) -> Settings {
         // Overlay has no place on disk for them: there, a copy stands for one name, as with overlayfs.
         pseudo_links: asked.pseudo_links && parsed.dialect == Dialect::Aufs,
         link_names_early: asked.compat != Compat::Aufs,
+        root_lists_branch_number: asked.compat == Compat::Aufs,
         keep_directory_times: asked.compat != Compat::Aufs,
         acl: has_acl(parsed),
         // Where AUFS is followed to the letter, a writer can lose its branch at any time.

@@ -84,6 +84,23 @@ fn a_rewound_stream_shows_what_came_and_a_running_one_does_not() {
 }
 
 #[test]
+fn the_root_lists_itself_by_the_number_it_has_everywhere_unless_aufs_is_asked_for() {
+    for branch_number in [false, true] {
+        let plan = plan().with(|settings| settings.root_lists_branch_number = branch_number);
+        let client = Client::new(plan.build().mount());
+        let stream = client.union.open_dir(InodeId::ROOT).unwrap();
+        let mut own = None;
+        let mut sink = |listed: union::Listed<'_>| {
+            own.get_or_insert(listed.ino);
+            true
+        };
+        client.union.read_dir(&stream, 0, false, &mut sink).unwrap();
+        let root = client.union.attr(InodeId::ROOT).unwrap().ino;
+        assert_eq!(own != Some(root), branch_number);
+    }
+}
+
+#[test]
 fn an_entry_that_is_not_taken_leaves_no_reference() {
     let stack = plan().build();
     let client = Client::new(stack.mount());

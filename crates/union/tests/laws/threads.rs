@@ -50,6 +50,52 @@ fn eight_threads_change_the_same_lower_files_without_losing_a_write() {
     }
 }
 
+#[test]
+fn files_that_move_up_while_threads_open_and_change_them_lose_nothing() {
+    let lower: String = (0..FILES)
+        .map(|n| format!("d/f{n} \"........\"\n"))
+        .collect();
+    let moves = |powers| rules::Powers {
+        copy_up_on_open: rules::CopyUpOnOpen::Move,
+        ..powers
+    };
+    let plan = Plan::aufs(&[(Mode::Rw, ""), (Mode::Rw, &lower)]).branch(1, moves);
+    for plan in [plan.clone(), plan.noticed()] {
+        let stack = plan.build();
+        let union = stack.mount();
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let union = &union;
+                scope.spawn(move || change_all(union, thread));
+            }
+            scope.spawn(|| chmod_all(&union));
+        });
+        let mut client = Client::new(union);
+        for n in 0..FILES {
+            let path = format!("d/f{n}");
+            assert_eq!(client.read(&path).unwrap(), b"01234567", "{path}");
+            assert_eq!(client.find(&path).unwrap().attr.perm, 0o600, "{path}");
+        }
+        assert_eq!(testkit::draw(&stack.trees[1]).matches("d/f").count(), 0);
+        assert!(stack.left_over().is_empty());
+    }
+}
+
+fn chmod_all(union: &MemoryUnion) {
+    let dir = union.lookup(InodeId::ROOT, b"d").unwrap().unwrap().id;
+    for n in 0..FILES {
+        let found = union.lookup(dir, format!("f{n}").as_bytes());
+        let id = found.unwrap().unwrap().id;
+        let private = rules::Changes {
+            perm: Some(0o600),
+            ..rules::Changes::default()
+        };
+        union.set_attr(id, &private).unwrap();
+        union.forget(id, 1);
+    }
+    union.forget(dir, 1);
+}
+
 /// Writes one byte into each file, and reads it again.
 fn change_all(union: &MemoryUnion, thread: usize) {
     let dir = union.lookup(InodeId::ROOT, b"d").unwrap().unwrap().id;
