@@ -64,12 +64,16 @@ pub(crate) struct Mount {
 const MOUNT_OPTIONS: &str = "\
 Branches: br=PATH[=MODE][:PATH[=MODE]]..., dirs=, add:INDEX:PATH, append:PATH, prepend:PATH, or
 lowerdir=A:B, upperdir=, workdir=. A MODE is rw, ro, ro+wh (its whiteouts count), rr or
-rw+nolwh (whiteouts are no hard links).
+rw+nolwh (whiteouts are no hard links). More attributes, joined with +: coo_reg, coo_all (opening
+copies regular files, or all things, up), moo (opening moves a regular file up; rw only), icex or icexsec,
+icexsys, icextr, icexusr, icexoth (extended attributes of these classes may stay behind when they
+cannot be copied to this branch).
 
 Behaviour: udba=none (nobody else changes the branches: all is remembered), reval (changes
 show after a second, or after entry_timeout=, attr_timeout=, negative_timeout=), notify (the
-branches are watched: all is remembered until it changes); cpup=tdp|bup|bu; diropq=w|a; noplink; noacl; sum; volatile
-(nothing is synced); compat=aufs|overlay (whose defaults hold); uidmapping=, gidmapping=,
+branches are watched: all is remembered until it changes); cpup=tdp|bup|bu; diropq=w|a; noplink; noacl; sum; shwh
+(whiteouts are shown); dirperm1, nodirperm1 (only the topmost branch decides who searches a
+directory, or every one); volatile (nothing is synced); compat=aufs|overlay (whose defaults hold); uidmapping=, gidmapping=,
 squash_to_root, squash_to_uid=, squash_to_gid= (one owner for all that is shown and made);
 xattr_permissions=2|1 (owners and permissions in an attribute: user.containers.override_stat, or
 security.fuseoverlayfs.override_stat for root).
@@ -82,6 +86,10 @@ is not there yet), and the options above; several are taken from left to right.
 
 Not supported yet, and refused: create= other than tdp, dirren, shwh, and the branch attributes
 coo_reg, coo_all, moo and fhsm.";
+Accepted without effect, because they tune AUFS's own working: xino=, noxino, trunc_xino, trunc_xib,
+dirwh=, rdcache=, rdblk=, rdhash=, dio, nodio, fhsm_sec=, si=, the branch attribute fhsm.
+
+Not supported yet, and refused: create= other than tdp, dirren, and changing branches by remount.";
 
 /// Unmount a union and wait until its branches are free
 ///

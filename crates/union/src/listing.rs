@@ -164,7 +164,9 @@ impl<T: Tree> Union<T> {
     }
 
     fn listed_own_number(&self, inode: &Inode<T>) -> u64 {
-        if inode.id == InodeId::ROOT && self.settings().root_lists_branch_number {
+        // The root of a filesystem has a number that the union's root has as well.
+        let is_own = inode.key().ino > inode.number;
+        if inode.id == InodeId::ROOT && is_own && self.settings().root_lists_branch_number {
             self.inodes.number(inode.key())
         } else {
             inode.number

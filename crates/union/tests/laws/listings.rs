@@ -86,7 +86,8 @@ fn a_rewound_stream_shows_what_came_and_a_running_one_does_not() {
 #[test]
 fn the_root_lists_itself_by_the_number_it_has_everywhere_unless_aufs_is_asked_for() {
     for branch_number in [false, true] {
-        let plan = plan().with(|settings| settings.root_lists_branch_number = branch_number);
+        let plan = plan().on_one_disk();
+        let plan = plan.with(|settings| settings.root_lists_branch_number = branch_number);
         let client = Client::new(plan.build().mount());
         let stream = client.union.open_dir(InodeId::ROOT).unwrap();
         let mut own = None;
