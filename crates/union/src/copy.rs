@@ -146,6 +146,7 @@ impl<T: Tree> Union<T> {
 
     /// Copies owner, extended attributes, permissions and times. Attributes of the `ignored` classes are left out where the
     /// copy's branch cannot have them.
+    #[expect(clippy::too_many_arguments, reason = "whence, whither and how")]
     pub(crate) fn copy_attributes(
         &self,
         from_tree: &T,

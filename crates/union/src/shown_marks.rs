@@ -35,7 +35,7 @@ impl<T: Tree> Union<T> {
                         name: entry.name,
                         kind: None,
                         ino: entry.ino,
-                        branch: member.index(),
+                        dev: member.branch.dev,
                     });
                 }
             }
@@ -70,6 +70,14 @@ impl<T: Tree> Union<T> {
                 // Whiteouts are names of one file, and the one that was met before may be gone.
                 let mut state = other.state.write();
                 (state.branch, state.place) = (member.index(), Some(place));
+            } else if let Ok(directory) = inode.dir() {
+                let mut state = directory.state.write();
+                if state.removed {
+                    // A change of branches lost sight of it, for no branch shows it under this name.
+                    state.removed = false;
+                    state.members = vec![member.child(name.clone())];
+                    state.forget_index();
+                }
             }
             self.inodes.add_name(&inode, parent, &name);
             attr.ino = inode.number;

@@ -9,7 +9,7 @@ use crate::faults::try_faults;
 use crate::operation::Op;
 use crate::outcomes::try_outcome;
 use crate::stack::Mode::{Ro, Rw, Wh};
-use crate::stack::{Mode, Plan, Stack};
+use crate::stack::{Empower, Mode, Plan, Stack};
 use crate::view::view;
 
 fn regular(powers: Powers) -> Powers {
@@ -46,7 +46,7 @@ fn open_dir(client: &mut Client, path: &str) {
 
 #[test]
 fn a_regular_file_is_copied_up_by_being_opened_and_by_nothing_less() {
-    for powers in [regular as fn(Powers) -> Powers, all] {
+    for powers in [regular as Empower, all] {
         let lower = "d/f \"lower\" 0640 7:8 user.k=v\nl -> d/f\nother \"x\"";
         let plain = Plan::aufs(&[(Rw, ""), (Ro, lower)]);
         let before = view(&plain.build().mount()).unwrap();
@@ -69,7 +69,7 @@ fn a_regular_file_is_copied_up_by_being_opened_and_by_nothing_less() {
 
 #[test]
 fn a_directory_is_copied_up_by_being_opened_only_where_all_things_are() {
-    for (powers, copied) in [(regular as fn(Powers) -> Powers, false), (all, true)] {
+    for (powers, copied) in [(regular as Empower, false), (all, true)] {
         let stack = Plan::aufs(&[(Rw, ""), (Wh, "d/e/f \"lower\" 0700")])
             .branch(1, powers)
             .build();
@@ -168,7 +168,7 @@ fn the_name_that_a_moved_file_leaves_gives_its_number_to_nobody() {
     }
 }
 
-fn everywhere(branches: &[(Mode, &str)], powers: fn(Powers) -> Powers, op: &Op) {
+fn everywhere(branches: &[(Mode, &str)], powers: Empower, op: &Op) {
     let last = branches.len() - 1;
     let plan = Plan::aufs(branches).branch(last, powers);
     for plan in [plan.clone(), plan.clone().noticed(), plan.on_one_disk()] {
@@ -184,7 +184,7 @@ fn changing_what_opening_copies_or_moves_shows_the_state_before_or_after_a_failu
     let write = Op::Write("d/f".into(), 1, "new".into());
     let truncate = Op::OpenTruncate("d/f".into());
     for op in [write, truncate] {
-        for powers in [regular as fn(Powers) -> Powers, all] {
+        for powers in [regular as Empower, all] {
             let lower = "d/f \"lower\" 0640 user.k=v\nd/g \"other\"";
             everywhere(&[(Rw, ""), (Wh, lower)], powers, &op);
             everywhere(&[(Rw, "d/"), (Rw, lower)], powers, &op);

@@ -23,6 +23,9 @@ pub(crate) enum Mode {
     Wh,
 }
 
+/// Gives a branch other powers than its mode does.
+pub(crate) type Empower = fn(Powers) -> Powers;
+
 /// A stack as it is before anything happens.
 #[derive(Clone)]
 pub(crate) struct Plan {
@@ -32,7 +35,7 @@ pub(crate) struct Plan {
     /// Topmost first, in tree notation.
     pub(crate) branches: Vec<(Mode, String)>,
     /// What branches may be used for beyond what their mode says.
-    pub(crate) powers: Vec<(usize, fn(Powers) -> Powers)>,
+    pub(crate) powers: Vec<(usize, Empower)>,
 }
 
 /// The branches on their disks, which outlive unions over them.
@@ -78,7 +81,7 @@ impl Plan {
     }
 
     /// Returns the same stack with other powers of a branch.
-    pub(crate) fn branch(mut self, index: usize, powers: fn(Powers) -> Powers) -> Self {
+    pub(crate) fn branch(mut self, index: usize, powers: Empower) -> Self {
         self.powers.push((index, powers));
         self
     }

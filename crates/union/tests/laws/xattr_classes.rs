@@ -7,11 +7,11 @@ use union::Error;
 use crate::client::Client;
 use crate::operation::Op;
 use crate::stack::Mode::{Ro, Rw};
-use crate::stack::{Plan, Stack};
+use crate::stack::{Empower, Plan, Stack};
 
 const LOWER: &str = "d/ user.d=v\nd/f \"lower\" user.a=v trusted.b=w";
 
-fn stack(refused: XattrClasses, powers: fn(Powers) -> Powers) -> (Stack, Client) {
+fn stack(refused: XattrClasses, powers: Empower) -> (Stack, Client) {
     let stack = Plan::aufs(&[(Rw, ""), (Ro, LOWER)])
         .branch(0, powers)
         .build();
