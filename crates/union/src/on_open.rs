@@ -40,7 +40,8 @@ impl<T: Tree> Union<T> {
             let original = from
                 .tree()
                 .attr(Object::Entry(&*from.open()?, &from_name))?;
-            let moves = self.on_open(branch) == CopyUpOnOpen::Move && original.nlink == 1;
+            let may_go = self.writable(branch) && original.nlink == 1;
+            let moves = may_go && self.on_open(branch) == CopyUpOnOpen::Move;
             let copied = Copied::default();
             if self.publish_copy(inode, &parent, &name, &target, copied, !moves)? {
                 if moves {

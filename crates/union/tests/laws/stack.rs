@@ -5,8 +5,8 @@ use std::fmt;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use rules::Powers;
 use rules::placement::CopyUpPolicy;
+use rules::{CopyUpOnOpen, Powers};
 use testkit::{Faults, Faulty, MemoryDisk, MemoryTree, draw, plant};
 use union::{Branch, DialectKind, DirectChanges, OverlayMarks, Settings, Union};
 
@@ -145,6 +145,10 @@ impl fmt::Debug for Plan {
             .filter(|part| !usual.contains(part));
         let unusual: Vec<_> = parts.map(str::trim).collect();
         writeln!(f, "{:?}, {disks}, {unusual:?}", self.settings.dialect)?;
+        for (index, empower) in &self.powers {
+            let on_open = empower(Powers::PLAIN).copy_up_on_open;
+            writeln!(f, "opening something on branch {index}: {on_open:?}")?;
+        }
         for (mode, text) in &self.branches {
             writeln!(f, "--- {mode:?}\n{}", text.trim_end())?;
         }
@@ -238,6 +242,28 @@ fn is_temporary(name: &str) -> bool {
     )
 }
 
+/// Returns what opening does to things on the lowest branch.
+fn any_on_open() -> impl Strategy<Value = Option<Empower>> {
+    let on_open: [Option<Empower>; 3] = [
+        Some(|powers| Powers {
+            copy_up_on_open: CopyUpOnOpen::Regular,
+            ..powers
+        }),
+        Some(|powers| Powers {
+            copy_up_on_open: CopyUpOnOpen::All,
+            ..powers
+        }),
+        Some(|powers| Powers {
+            copy_up_on_open: CopyUpOnOpen::Move,
+            ..powers
+        }),
+    ];
+    prop_oneof![
+        3 => Just(None),
+        1 => proptest::sample::select(on_open.to_vec()),
+    ]
+}
+
 /// Something in a random branch.
 #[derive(Debug, Clone)]
 enum Item {
@@ -299,9 +325,17 @@ pub(crate) fn any_plan() -> impl Strategy<Value = Plan> {
         any::<bool>(),
         any::<bool>(),
         proptest::bool::weighted(0.2),
+        any_on_open(),
     );
     (dialect, changes, policy, bits, any_modes(), items).prop_map(
-        |(dialect, changes, policy, (one_disk, early_links, eager, opaque), modes, items)| {
+        |(
+            dialect,
+            changes,
+            policy,
+            (one_disk, early_links, eager, opaque, on_open),
+            modes,
+            items,
+        )| {
             let mut branches = vec![Sketch::default(); modes.len()];
             let overlay = dialect != DialectKind::Aufs;
             for (branch, path, item, variant) in items {
@@ -312,6 +346,9 @@ pub(crate) fn any_plan() -> impl Strategy<Value = Plan> {
                 }
                 branches[index].add(index, &path, &item, variant, overlay);
             }
+            // Nothing is copied up from the topmost one, and such words are AUFS's.
+            let on_open = on_open.filter(|_| modes.len() > 1 && !overlay);
+            let last = modes.len() - 1;
             let texts = branches.into_iter().map(|branch| branch.text);
             let plan = Plan {
                 settings: Settings {
@@ -320,7 +357,7 @@ pub(crate) fn any_plan() -> impl Strategy<Value = Plan> {
                 },
                 one_disk,
                 branches: modes.into_iter().zip(texts).collect(),
-                powers: Vec::new(),
+                powers: on_open.map(|powers| (last, powers)).into_iter().collect(),
             };
             plan.with(|settings| {
                 settings.direct_changes = changes;
