@@ -84,12 +84,10 @@ whatever else fstab may hold.
 Of a mounted union: remount with add:, append:, prepend:, del:PATH, mod:PATH=MODE, br= (adds what
 is not there yet), and the options above; several are taken from left to right.
 
-Not supported yet, and refused: create= other than tdp, dirren, shwh, and the branch attributes
-coo_reg, coo_all, moo and fhsm.";
 Accepted without effect, because they tune AUFS's own working: xino=, noxino, trunc_xino, trunc_xib,
 dirwh=, rdcache=, rdblk=, rdhash=, dio, nodio, fhsm_sec=, si=, the branch attribute fhsm.
 
-Not supported yet, and refused: create= other than tdp, dirren, and changing branches by remount.";
+Not supported yet, and refused: create= other than tdp, and dirren.";
 
 /// Unmount a union and wait until its branches are free
 ///

@@ -10,6 +10,7 @@ mod image;
 pub(crate) mod live;
 mod move_down;
 pub(crate) mod inode_table;
+pub(crate) mod live;
 pub(crate) mod place;
 pub(crate) mod plan;
 pub(crate) mod predecessor;

@@ -9,8 +9,8 @@ use rules::options::{BranchChange, BranchMode, BranchSpec, MountOptions};
 use sys::HostTree;
 use sys::mount_table::{self, MountEntry};
 
-use super::place::errno_of;
 use super::image;
+use super::place::errno_of;
 use crate::failure::{Exit, Failure};
 
 /// A branch that can be used.

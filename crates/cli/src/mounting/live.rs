@@ -288,7 +288,6 @@ where
 
     fn set_mode(&mut self, at: usize, mode: BranchMode) -> anyhow::Result<()> {
         let LiveBranch { id, path, .. } = &self.branches[at];
-        unsupported::refuse_mode(&mode)?;
         branches::refuse_mode_of_place(at, path, mode, &self.place)?;
         self.union
             .set_powers(*id, mode.powers())
