@@ -7,10 +7,9 @@
 pub(crate) mod attach;
 pub(crate) mod branches;
 mod image;
-pub(crate) mod live;
-mod move_down;
 pub(crate) mod inode_table;
 pub(crate) mod live;
+mod move_down;
 pub(crate) mod place;
 pub(crate) mod plan;
 pub(crate) mod predecessor;
