@@ -113,9 +113,9 @@ const TABLE: &[Row] = &[
     (
         &["-o", "remount,add:1:b2", "m"],
         32,
-        &["remount is not supported yet"],
+        &["\"m\"", "not mounted"],
     ),
-    (&["-o", "remount,ro", "m"], 32, &["nothing is mounted"]),
+    (&["-o", "remount,ro", "m"], 32, &["not mounted"]),
 ];
 
 fn bench() -> Bench {
