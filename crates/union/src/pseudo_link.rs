@@ -186,20 +186,38 @@ impl<T: Tree> Union<T> {
     }
 
     /// Gives all names of all copies their links and empties the store, so that hard links are on disk what
-    /// they are in the union. What `auplink MNT flush` does.
+    /// they are in the union. Nobody else is at work meanwhile, see [`Union::flush_links`].
     pub fn flush_pseudo_links(&self) -> Result<()> {
         if self.pseudo_links.read().by_original.is_empty() {
             return Ok(());
         }
         self.link_all_names()?;
-        let records = std::mem::take(&mut *self.pseudo_links.write());
-        for (original, record) in records.by_original {
-            let store = self.store(record.branch);
-            let handle = store.open()?;
-            if let Some(copy) = store.tree().look(&handle, &record.stored)? {
-                self.stand_alone(original, &record, &copy)?;
-                store.tree().remove_file(&handle, &record.stored)?;
+        let mut records = std::mem::take(&mut *self.pseudo_links.write());
+        let originals: Vec<Key> = records.by_original.keys().copied().collect();
+        let flush = |original: &Key| {
+            if let Some(record) = records.by_original.get(original) {
+                self.flush_record(*original, record)?;
             }
+            records.by_original.remove(original);
+            Ok(())
+        };
+        let done = originals.iter().try_for_each(flush);
+        // What could not be flushed stays together.
+        let PseudoLinks {
+            by_original,
+            originals,
+        } = &mut records;
+        originals.retain(|_, original| by_original.contains_key(original));
+        *self.pseudo_links.write() = records;
+        done
+    }
+
+    fn flush_record(&self, original: Key, record: &Record) -> Result<()> {
+        let store = self.store(record.branch);
+        let handle = store.open()?;
+        if let Some(copy) = store.tree().look(&handle, &record.stored)? {
+            self.stand_alone(original, record, &copy)?;
+            store.tree().remove_file(&handle, &record.stored)?;
         }
         Ok(())
     }

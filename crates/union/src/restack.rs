@@ -70,6 +70,7 @@ impl<T: Tree> Union<T> {
         id: BranchId,
         in_use: &[Vec<Name>],
     ) -> std::result::Result<(), RestackError> {
+        self.flush_links()?;
         let _closed = self.gate.close();
         self.finish_pending()?;
         let mut next = self.roots().to_vec();
@@ -89,6 +90,7 @@ impl<T: Tree> Union<T> {
 
     /// Moves a branch to another position.
     pub fn move_branch(&self, id: BranchId, index: usize) -> std::result::Result<(), RestackError> {
+        self.flush_links()?;
         let _closed = self.gate.close();
         self.finish_pending()?;
         let mut next = self.roots().to_vec();
@@ -171,6 +173,18 @@ impl<T: Tree> Union<T> {
         Ok(())
     }
 
+    /// Gives all names of copies with several names their links and empties the store, while others go on working. What
+    /// `auplink MNT flush` does.
+    pub fn flush_links(&self) -> Result<()> {
+        {
+            // The long part: finding the names.
+            let _passage = self.pass();
+            self.link_all_names()?;
+        }
+        let _closed = self.gate.close();
+        self.flush_pseudo_links()
+    }
+
     /// Stacks the branches anew; those of `changed` are new, gone, elsewhere or used for something else.
     fn restack(&self, next: Vec<Arc<BranchDir<T>>>, changed: &[BranchId]) {
         let could_change = !self.is_read_only();
@@ -200,7 +214,9 @@ impl<T: Tree> Union<T> {
         let mut places: Vec<_> = order.iter().collect();
         places.sort_unstable_by_key(|(old, _)| **old);
         if !places.is_sorted_by_key(|(_, new)| **new) {
-            inodes.iter().for_each(|inode| self.part_from_original(inode));
+            inodes
+                .iter()
+                .for_each(|inode| self.part_from_original(inode));
         }
         if !could_change && !self.is_read_only() {
             self.lend_what_is_open(&inodes);
@@ -312,6 +328,10 @@ impl<T: Tree> Union<T> {
         let members = if inode.id == InodeId::ROOT {
             merged(&self.dialect, self.roots().iter().cloned())?
         } else if let Some((parent, name)) = inode.name() {
+            if parent.dir()?.state.read().removed {
+                let was = std::mem::replace(&mut inode.dir()?.state.write().removed, true);
+                return Ok(!was);
+            }
             let sightings = self.sightings_alone(&parent, &name)?;
             match resolve(&sightings) {
                 Resolution::Dir(_) => {
@@ -336,16 +356,16 @@ impl<T: Tree> Union<T> {
         if self.inodes.known(&attr).is_none() {
             self.inodes.add_key(inode, &attr);
         }
-        let (kept, before) = {
+        let (kept, before, was_hidden) = {
             let mut state = inode.dir()?.state.write();
-            (state.index.take(), state.members.clone())
+            (state.index.take(), state.members.clone(), state.removed)
         };
         self.reconcile(inode, None, members, generation)?;
         let mut state = inode.dir()?.state.write();
         state.index = kept;
         let same = |(a, b): (&Arc<_>, &Arc<_>)| Arc::ptr_eq(a, b);
         let mut pairs = before.iter().zip(&state.members);
-        Ok(before.len() != state.members.len() || !pairs.all(same))
+        Ok(was_hidden || before.len() != state.members.len() || !pairs.all(same))
     }
 
     /// Reads a directory again and tells what is different in it.

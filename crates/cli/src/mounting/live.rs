@@ -309,11 +309,13 @@ where
     }
 
     fn links(&self, deed: LinkDeed) -> Answer {
-        let _passage = self.union.pass();
         let done = match deed {
             LinkDeed::List => return Answer::Numbers(self.union.pseudo_linked()),
-            LinkDeed::CopyUp => self.union.link_all_names(),
-            LinkDeed::Flush => self.union.flush_pseudo_links(),
+            LinkDeed::CopyUp => {
+                let _passage = self.union.pass();
+                self.union.link_all_names()
+            }
+            LinkDeed::Flush => self.union.flush_links(),
         };
         match done {
             Ok(()) => Answer::Done(Vec::new()),
