@@ -18,6 +18,7 @@ mod progress;
 mod render;
 mod run_state;
 mod scan;
+mod sysfs_tree;
 
 use std::ffi::OsString;
 use std::io::Write;

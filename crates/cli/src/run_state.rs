@@ -1,7 +1,7 @@
 //! What running servers tell about themselves: one file each, gone when they are.
 //!
 //! `PID.json` is that of the server with this id. A file whose server is dead counts as absent and is
-//! removed by whoever may. Besides what people are told, `umount` and the next mount of the same branches
+//! removed by the next command of its owner. Besides what people are told, `umount` and the next mount of the same branches
 //! depend on them: they wait for a server that is about to end.
 
 use std::ffi::{OsStr, OsString};
@@ -22,6 +22,7 @@ use union::{DialectKind, OverlayMarks};
 
 use crate::mounting::plan::Plan;
 use crate::render::path_text;
+use crate::sysfs_tree;
 
 /// The version of the file's shape.
 const SCHEMA: u32 = 1;
@@ -121,6 +122,14 @@ impl RunState {
         self
     }
 
+    /// Returns the number behind `si=`: 16 hexadecimal digits that stay as long as the server, and
+    /// that no other has.
+    pub(crate) fn si(&self) -> String {
+        // Process ids take 22 bits at most; mixing them only makes it look like AUFS's.
+        let mixed = mix(self.start_ticks << 22 | u64::from(self.pid));
+        format!("{mixed:016x}")
+    }
+
     /// Tells whether this is the server of a mount.
     pub(crate) fn is_of(&self, mount: &MountEntry) -> bool {
         self.device.as_deref() == Some(&device_text(mount.device))
@@ -140,6 +149,13 @@ fn shown(settings: &Settings) -> Settings {
     }
 }
 
+/// Returns another number for each number (the finalizer of splitmix64, which can be undone).
+fn mix(mut number: u64) -> u64 {
+    number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}
+
 fn device_text(device: DeviceNumber) -> String {
     format!("{}:{}", device.major, device.minor)
 }
@@ -157,21 +173,28 @@ fn start_of(pid: u32) -> Option<u64> {
 
 /// The file of a server, to be removed when it ends.
 #[derive(Debug)]
-pub(crate) struct Recorded(PathBuf);
+pub(crate) struct Recorded {
+    file: PathBuf,
+    si: String,
+}
 
 impl Recorded {
     /// Returns where the server answers questions about itself.
     pub(crate) fn socket(&self) -> PathBuf {
-        self.0.with_extension("sock")
+        self.file.with_extension("sock")
     }
 
     /// Removes what was recorded.
     pub(crate) fn forget(self) {
-        remove(&self.0);
+        remove(&self.file, &self.si);
     }
 }
 
-fn remove(file: &Path) {
+/// The tree goes first: whoever finds the file later knows by it what else to remove.
+fn remove(file: &Path, si: &str) {
+    if let Some(dir) = file.parent() {
+        sysfs_tree::remove(dir, si);
+    }
     for file in [file.to_owned(), file.with_extension("sock")] {
         // Somebody else may have cleaned up, or may not let us.
         if let Err(error) = fs::remove_file(&file) {
@@ -180,10 +203,14 @@ fn remove(file: &Path) {
     }
 }
 
-/// Writes the file; a server without one works, so that failing is only logged.
+/// Writes the file, and what is shown as in sysfs; a server without them works, so that failing is
+/// only logged.
 pub(crate) fn record(state: &RunState) -> Option<Recorded> {
     match try_record(state) {
-        Ok(recorded) => Some(recorded),
+        Ok(recorded) => {
+            sysfs_tree::write(state);
+            Some(recorded)
+        }
         Err(error) => {
             tracing::debug!(%error, "the mount is not recorded");
             None
@@ -202,11 +229,14 @@ fn try_record(state: &RunState) -> anyhow::Result<Recorded> {
         .open(&new)?
         .write_all(&serde_json::to_vec_pretty(state)?)?;
     fs::rename(&new, &file)?;
-    Ok(Recorded(file))
+    Ok(Recorded {
+        file,
+        si: state.si(),
+    })
 }
 
 /// Root's is for all to read; a user's is nobody else's business.
-fn make_dir(dir: &Path) -> anyhow::Result<()> {
+pub(crate) fn make_dir(dir: &Path) -> anyhow::Result<()> {
     let mode = if is_host_root() { 0o755 } else { 0o700 };
     match DirBuilder::new().mode(mode).create(dir) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error.into()),
@@ -220,7 +250,7 @@ fn make_dir(dir: &Path) -> anyhow::Result<()> {
 }
 
 /// A directory that others can write to could hold lies.
-fn is_safe(dir: &Path) -> bool {
+pub(crate) fn is_safe(dir: &Path) -> bool {
     dir.symlink_metadata().is_ok_and(|metadata| {
         let owner = metadata.uid() == capabilities::euid() || metadata.uid() == 0;
         metadata.is_dir() && owner && metadata.mode() & 0o022 == 0
@@ -231,7 +261,8 @@ fn is_host_root() -> bool {
     capabilities::euid() == 0 && capabilities::in_initial_user_namespace()
 }
 
-fn own_dir() -> PathBuf {
+/// Returns where this user's servers tell about themselves.
+pub(crate) fn own_dir() -> PathBuf {
     if is_host_root() {
         return ROOT_DIR.into();
     }
@@ -300,7 +331,10 @@ fn alive(file: &Path) -> Option<RunState> {
     let owner = file.symlink_metadata().ok()?.uid();
     let state: RunState = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
     if !state.is_alive() {
-        remove(file);
+        // Others leave it to its owner, who may also remove the rest.
+        if owner == capabilities::euid() {
+            remove(file, &state.si());
+        }
         return None;
     }
     // Nobody speaks for somebody else's server.
@@ -345,5 +379,11 @@ mod tests {
         let start = start_of(std::process::id()).unwrap();
         assert!(start > 0);
         assert_eq!(start_of(u32::MAX), None);
+    }
+
+    #[test]
+    fn no_two_numbers_are_mixed_into_one() {
+        let mixed: std::collections::BTreeSet<_> = (0..100_000).map(mix).collect();
+        assert_eq!(mixed.len(), 100_000);
     }
 }

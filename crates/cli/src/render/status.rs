@@ -28,6 +28,7 @@ pub(crate) struct Report {
 #[derive(Debug, Serialize)]
 struct ServerReport {
     pid: u32,
+    si: String,
     mounted_at: u64,
     dialect: String,
     udba: String,
@@ -124,6 +125,7 @@ impl ServerReport {
         let sockets = run_state::sockets_of(server);
         Self {
             pid: server.pid,
+            si: server.si(),
             mounted_at: server.mounted_at,
             dialect: server.dialect.clone(),
             udba: server.udba.clone(),

@@ -1,6 +1,7 @@
 //! Options back into text, in the forms that AUFS shows and scripts read.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
@@ -67,7 +68,7 @@ pub fn proc_mounts(settings: &Settings, session: Option<u64>) -> String {
 /// Returns the content of a `brN` file, `path=perm`, without the end of line.
 ///
 /// As in AUFS's sysfs files, blanks, control bytes and backslashes are in octal.
-pub fn branch_line(path: &Path, mode: BranchMode) -> OsString {
+pub fn branch_line(path: &Path, mode: impl fmt::Display) -> OsString {
     let mut line = Vec::new();
     for byte in path.as_os_str().as_bytes() {
         match byte {
