@@ -226,10 +226,14 @@ pub(crate) struct Status {
 
 /// Check what this machine offers, and say how to get what is missing
 ///
-/// The exit code is 1 if something essential is missing.
+/// The exit code is 1 if something essential is missing, or if a scan finds lines to be changed.
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
-    /// Look for branches and layer stores in these directories instead
+    /// Print what a scan found as JSON
+    #[arg(long, requires = "scan")]
+    pub(crate) json: bool,
+    /// Look in these directories instead, for branches and layer stores, and for lines of scripts and
+    /// configuration files that would not do what they did with AUFS, with what to write instead
     #[arg(long, value_name = "DIR", num_args = 1..)]
     pub(crate) scan: Vec<PathBuf>,
 }

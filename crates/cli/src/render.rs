@@ -4,5 +4,6 @@ pub(crate) mod branches;
 pub(crate) mod aufs_sysfs;
 pub(crate) mod busy;
 pub(crate) mod path_text;
+pub(crate) mod scan;
 pub(crate) mod status;
 pub(crate) mod which;

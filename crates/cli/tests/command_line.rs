@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::os::unix::fs::symlink;
+
 use support::{Bench, names};
 
 #[test]
@@ -75,6 +77,40 @@ fn the_doctor_looks_at_everything_and_scans() {
         told.contains("store/branch: writable branch of AUFS"),
         "{told}"
     );
+}
+
+#[test]
+fn a_scan_finds_lines_that_would_do_nothing_and_says_what_to_write() {
+    let bench = Bench::new();
+    bench.write(
+        "root/etc/rc.d/rc.local",
+        "#!/bin/sh\nmount -t aufs -o br=/a:/b none /u\nmount -no remount,add:1:/m=rr aufs /u\n",
+    );
+    bench.write("root/etc/modules-load.d/live.conf", "aufs\n");
+    bench.write("root/usr/share/doc/README", "modprobe aufs\n");
+    bench.write("root/binary", "modprobe aufs\n\0");
+    bench.write("outside/rc", "modprobe aufs\n");
+    symlink("../outside", bench.path("root/linked")).unwrap();
+    symlink("../outside/rc", bench.path("root/rc")).unwrap();
+    let told = bench.plywood(&["doctor", "--scan", "root"]);
+    assert_eq!((told.code, told.err.as_str()), (Some(1), ""), "{told:?}");
+    let expected = "\
+root/etc/modules-load.d/live.conf:1: fails: there is no module aufs, and none is needed but fuse
+    is:      aufs
+    instead: fuse
+root/etc/rc.d/rc.local:3: silent: with two paths and no type, mount asks no helper: nothing happens, and nobody is told
+    is:      mount -no remount,add:1:/m=rr aufs /u
+    instead: mount -t aufs -no remount,add:1:/m=rr aufs /u
+";
+    assert_eq!(told.out, expected);
+    let told = bench.plywood(&["doctor", "--json", "--scan", "root/etc/rc.d/rc.local"]);
+    assert_eq!(told.code, Some(1), "{told:?}");
+    for part in ["\"schema\": 1", "\"line\": 3", "\"effect\": \"silent\""] {
+        assert!(told.out.contains(part), "{part}: {told:?}");
+    }
+    bench
+        .plywood(&["doctor", "--scan", "outside/none"])
+        .refused(1, &["cannot scan \"outside/none\"", "No such file"]);
 }
 
 #[test]

@@ -11,7 +11,8 @@ use super::install_helpers::is_ours;
 use crate::command_line::Doctor;
 use crate::failure::Exit;
 use crate::mounting::place::errno_of;
-use crate::scan;
+use crate::render::scan as report;
+use crate::scan::{self, Found};
 
 /// What one check found.
 struct Check {
@@ -30,13 +31,10 @@ enum Outcome {
 
 use Outcome::{Good, Missing, Optional};
 
-/// `plywood doctor [--scan DIR...]`
+/// `plywood doctor [--json] [--scan DIR...]`
 pub(crate) fn run(arguments: &Doctor) -> anyhow::Result<Exit> {
     if !arguments.scan.is_empty() {
-        for line in scan::lines(&arguments.scan) {
-            crate::print_line(&line);
-        }
-        return Ok(Exit::SUCCESS);
+        return tell(&scan::scan(&arguments.scan)?, arguments.json);
     }
     let mut exit = Exit::SUCCESS;
     for check in checks() {
@@ -51,6 +49,22 @@ pub(crate) fn run(arguments: &Doctor) -> anyhow::Result<Exit> {
         crate::print_line(&format!("{mark:<8} {:<16} {text}", check.what));
     }
     Ok(exit)
+}
+
+/// Tells what a scan found; lines that need a change make the command fail.
+fn tell(found: &Found, json: bool) -> anyhow::Result<Exit> {
+    if json {
+        crate::print_line(&serde_json::to_string_pretty(found)?);
+    } else {
+        for line in found.stores.iter().chain(&report::lines(found)) {
+            crate::print_line(line);
+        }
+    }
+    Ok(if found.lines.is_empty() {
+        Exit::SUCCESS
+    } else {
+        Exit::FAILED
+    })
 }
 
 fn checks() -> Vec<Check> {
