@@ -386,6 +386,10 @@ pub(crate) struct InstallHelpers {
     /// Also take the name fuse-overlayfs
     #[arg(long)]
     pub(crate) fuse_overlayfs: bool,
+    /// Also take the name mount in DIR, which must come before /bin in PATH: then remounts that the
+    /// real command would not tell us of work as well
+    #[arg(long, value_name = "DIR")]
+    pub(crate) mount_front: Option<PathBuf>,
     /// Remove the links instead
     #[arg(long)]
     pub(crate) remove: bool,

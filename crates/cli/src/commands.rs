@@ -13,6 +13,7 @@ pub(crate) mod man;
 pub(crate) mod merge_down;
 pub(crate) mod mount;
 pub(crate) mod mvdown;
+pub(crate) mod mount_front;
 pub(crate) mod status;
 pub(crate) mod umount;
 pub(crate) mod which;

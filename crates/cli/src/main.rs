@@ -40,6 +40,7 @@ fn main() -> ExitCode {
             run(line.verb)
         }
         Personality::MountHelper { subtype } => commands::mount::run_helper(words, subtype),
+        Personality::MountFront => commands::mount_front::run(words),
         Personality::FuseOverlayfs => commands::mount::run_fuse_overlayfs(words),
         Personality::Auchk => commands::check::run_auchk(words),
         Personality::Aumvdown => commands::mvdown::run_aumvdown(words),

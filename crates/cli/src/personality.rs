@@ -30,6 +30,8 @@ pub(crate) enum Personality {
     Aubrsync,
     /// aufs-util's moving of files to a lower branch.
     Aumvdown,
+    /// mount(8) itself, as far as unions are concerned.
+    MountFront,
 }
 
 /// The names of mount(8)'s helpers and of AUFS's tools, and what they are.
@@ -62,6 +64,8 @@ pub(crate) const TOOLS: [(&str, Personality); 3] = [
 
 /// The name that container engines look for.
 pub(crate) const FUSE_OVERLAYFS: &str = "fuse-overlayfs";
+/// The name of the real command, before which we may stand.
+pub(crate) const MOUNT: &str = "mount";
 
 impl Personality {
     /// Reads it from the first word of the command line; unknown names mean `plywood`.
@@ -69,6 +73,9 @@ impl Personality {
         let name = Path::new(program).file_name().unwrap_or_default();
         if name == FUSE_OVERLAYFS {
             return Self::FuseOverlayfs;
+        }
+        if name == MOUNT {
+            return Self::MountFront;
         }
         let mut names = HELPERS.iter().chain(&TOOLS);
         let helper = names.find(|(known, _)| name == *known);
@@ -91,6 +98,7 @@ mod tests {
             ("/sbin/umount.fuse.aufs", Personality::UmountHelper),
             ("/usr/bin/fuse-overlayfs", Personality::FuseOverlayfs),
             ("/bin/auchk", Personality::Auchk),
+            ("mount", Personality::MountFront),
         ] {
             assert_eq!(Personality::of(program.as_ref()), expected, "{program}");
         }

@@ -11,7 +11,7 @@ use anyhow::Context;
 
 use crate::command_line::InstallHelpers;
 use crate::failure::Exit;
-use crate::personality::{FUSE_OVERLAYFS, HELPERS, TOOLS};
+use crate::personality::{FUSE_OVERLAYFS, HELPERS, MOUNT, TOOLS};
 
 /// `plywood install-helpers [--prefix DIR] [--remove]`
 pub(crate) fn run(arguments: &InstallHelpers) -> anyhow::Result<Exit> {
@@ -46,6 +46,7 @@ fn links(arguments: &InstallHelpers) -> Vec<PathBuf> {
     if arguments.fuse_overlayfs || arguments.remove {
         links.push(bin.join(FUSE_OVERLAYFS));
     }
+    links.extend(arguments.mount_front.iter().map(|dir| dir.join(MOUNT)));
     links
 }
 
