@@ -121,6 +121,11 @@ pub trait Tree: Send + Sync + 'static {
     /// Opens the root directory of the tree.
     fn root(&self) -> Result<Self::Dir, Errno>;
 
+    /// Returns where an open directory is, as people name it; nothing depends on it. `None` where that cannot be told.
+    fn path_of(&self, _dir: &Self::Dir) -> Option<Vec<u8>> {
+        None
+    }
+
     /// Opens a subdirectory. `ENOENT`, `ENOTDIR`; a symbolic link is `ENOTDIR` (or `ELOOP`).
     fn open_dir(&self, dir: &Self::Dir, name: &Name) -> Result<Self::Dir, Errno>;
 

@@ -269,6 +269,10 @@ impl<T: Tree> Tree for OverrideStat<T> {
         self.inner.root()
     }
 
+    fn path_of(&self, dir: &T::Dir) -> Option<Vec<u8>> {
+        self.inner.path_of(dir)
+    }
+
     fn open_dir(&self, dir: &T::Dir, name: &Name) -> Result<T::Dir, Errno> {
         self.inner.open_dir(dir, name)
     }

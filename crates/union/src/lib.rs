@@ -24,6 +24,7 @@ mod lower_permissions;
 mod members;
 mod move_down;
 mod on_open;
+mod origin;
 mod pending;
 mod pseudo_link;
 mod reading;

@@ -9,6 +9,7 @@ use crate::api::InodeId;
 use crate::dialect::overlay;
 use crate::error::{Refusal, Result};
 use crate::inode::Inode;
+use crate::origin;
 use crate::union::Union;
 
 const ACL_PREFIX: &[u8] = b"system.posix_acl_";
@@ -16,6 +17,9 @@ const ACL_PREFIX: &[u8] = b"system.posix_acl_";
 impl<T: Tree> Union<T> {
     /// Returns the value of an extended attribute. `ENODATA`; `EOPNOTSUPP` for an ACL where ACLs are off.
     pub fn xattr(&self, id: InodeId, name: &[u8]) -> Result<Vec<u8>> {
+        if let Some(what) = origin::asked(name) {
+            return self.origin(id, what);
+        }
         self.check_xattr(name)?;
         self.on_object(&*self.inode(id)?, |tree, object| tree.xattr(object, name))
     }
@@ -24,7 +28,7 @@ impl<T: Tree> Union<T> {
     pub fn xattr_names(&self, id: InodeId) -> Result<Vec<Vec<u8>>> {
         let mut names =
             self.on_object(&*self.inode(id)?, |tree, object| tree.xattr_names(object))?;
-        names.retain(|name| !overlay::is_private(name));
+        names.retain(|name| !overlay::is_private(name) && origin::asked(name).is_none());
         Ok(names)
     }
 
@@ -53,7 +57,7 @@ impl<T: Tree> Union<T> {
     }
 
     fn check_xattr(&self, name: &[u8]) -> Result<()> {
-        if overlay::is_private(name) {
+        if overlay::is_private(name) || origin::asked(name).is_some() {
             return Err(Refusal::NotPermitted.into());
         }
         if !self.settings().acl && name.starts_with(ACL_PREFIX) {

@@ -17,7 +17,7 @@ mod place;
 mod tests;
 mod xattrs;
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rules::{Attr, Changes, Creation, Errno, Name, StatFs};
@@ -84,6 +84,12 @@ impl Tree for HostTree {
 
     fn root(&self) -> Result<HostDir, Errno> {
         self.root.0.try_clone().errno().map(HostDir)
+    }
+
+    fn path_of(&self, dir: &HostDir) -> Option<Vec<u8>> {
+        let link = format!("/proc/self/fd/{}", dir.0.as_raw_fd());
+        let path = rustix::fs::readlink(link, Vec::new()).ok()?;
+        Some(path.into_bytes())
     }
 
     fn open_dir(&self, dir: &HostDir, name: &Name) -> Result<HostDir, Errno> {
