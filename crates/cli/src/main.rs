@@ -16,6 +16,7 @@ mod offline;
 mod personality;
 mod progress;
 mod render;
+mod run_dir;
 mod run_state;
 mod scan;
 mod sysfs_tree;

@@ -5,12 +5,12 @@
 //! depend on them: they wait for a server that is about to end.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, DirBuilder, File};
-use std::io::Write;
+use std::fs;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rules::options::{BranchMode, Dialect, DirectAccess, Settings, render};
@@ -22,6 +22,7 @@ use union::{DialectKind, OverlayMarks};
 
 use crate::mounting::plan::Plan;
 use crate::render::path_text;
+use crate::run_dir::{RunDir, is_safe};
 use crate::sysfs_tree;
 
 /// The version of the file's shape.
@@ -171,46 +172,93 @@ fn start_of(pid: u32) -> Option<u64> {
     fields.nth(18)?.parse().ok()
 }
 
-/// The file of a server, to be removed when it ends.
+/// What a server tells about itself, to be removed when it ends.
 #[derive(Debug)]
 pub(crate) struct Recorded {
-    file: PathBuf,
-    si: String,
+    state: RunState,
+    socket: PathBuf,
 }
 
 impl Recorded {
     /// Returns where the server answers questions about itself.
     pub(crate) fn socket(&self) -> PathBuf {
-        self.file.with_extension("sock")
+        self.socket.clone()
     }
 
     /// Removes what was recorded.
     pub(crate) fn forget(self) {
-        remove(&self.file, &self.si);
-    }
-}
-
-/// The tree goes first: whoever finds the file later knows by it what else to remove.
-fn remove(file: &Path, si: &str) {
-    if let Some(dir) = file.parent() {
-        sysfs_tree::remove(dir, si);
-    }
-    for file in [file.to_owned(), file.with_extension("sock")] {
-        // Somebody else may have cleaned up, or may not let us.
-        if let Err(error) = fs::remove_file(&file) {
-            tracing::debug!(%error, file = %file.display(), "not removed");
+        if let Some(own) = OWN.get() {
+            own.remove(&self.state);
         }
     }
 }
 
-/// Writes the file, and what is shown as in sysfs; a server without them works, so that failing is
-/// only logged.
+/// Where the servers of a user tell about themselves.
+struct Dirs {
+    told: RunDir,
+    /// Where their branches are shown as in sysfs, if that is possible.
+    shown: Option<RunDir>,
+}
+
+/// This server's, opened when it first told anything.
+static OWN: OnceLock<Dirs> = OnceLock::new();
+
+impl Dirs {
+    fn open(dir: &Path) -> anyhow::Result<Self> {
+        Ok(Self {
+            told: RunDir::open(dir)?,
+            shown: RunDir::open(&sysfs_tree::place(dir)).ok(),
+        })
+    }
+
+    fn own() -> anyhow::Result<&'static Self> {
+        if let Some(own) = OWN.get() {
+            return Ok(own);
+        }
+        let dir = own_dir();
+        // Root's is for all to read; a user's is nobody else's business.
+        let perm = if is_host_root() { 0o755 } else { 0o700 };
+        let own = Self {
+            told: RunDir::make(&dir, perm)?,
+            shown: RunDir::make(&sysfs_tree::place(&dir), perm).ok(),
+        };
+        Ok(OWN.get_or_init(|| own))
+    }
+
+    fn write(&self, state: &RunState) -> anyhow::Result<()> {
+        let text = serde_json::to_vec_pretty(state)?;
+        self.told.write(&file_of(state.pid), &text, 0o644)?;
+        // The server works without.
+        if let Some(shown) = &self.shown
+            && let Err(error) = sysfs_tree::write(shown, state)
+        {
+            tracing::debug!(%error, "the branches are not shown as in sysfs");
+        }
+        Ok(())
+    }
+
+    /// What is shown goes first: whoever finds the file later knows by it what else to remove.
+    fn remove(&self, state: &RunState) {
+        if let Some(shown) = &self.shown {
+            sysfs_tree::remove(shown, state);
+        }
+        self.told.remove(&file_of(state.pid));
+        self.told.remove(&format!("{}.sock", state.pid));
+    }
+}
+
+fn file_of(pid: u32) -> String {
+    format!("{pid}.json")
+}
+
+/// Tells others about this server's mount, or what has become of it since; a server that cannot works
+/// without, so that failing is only logged.
 pub(crate) fn record(state: &RunState) -> Option<Recorded> {
-    match try_record(state) {
-        Ok(recorded) => {
-            sysfs_tree::write(state);
-            Some(recorded)
-        }
+    match Dirs::own().and_then(|own| own.write(state)) {
+        Ok(()) => Some(Recorded {
+            state: state.clone(),
+            socket: own_dir().join(format!("{}.sock", state.pid)),
+        }),
         Err(error) => {
             tracing::debug!(%error, "the mount is not recorded");
             None
@@ -218,51 +266,12 @@ pub(crate) fn record(state: &RunState) -> Option<Recorded> {
     }
 }
 
-fn try_record(state: &RunState) -> anyhow::Result<Recorded> {
-    let dir = own_dir();
-    make_dir(&dir)?;
-    let file = dir.join(format!("{}.json", state.pid));
-    let new = dir.join(format!(".{}.new", state.pid));
-    let mut options = File::options();
-    options.write(true).create(true).truncate(true).mode(0o644);
-    options
-        .open(&new)?
-        .write_all(&serde_json::to_vec_pretty(state)?)?;
-    fs::rename(&new, &file)?;
-    Ok(Recorded {
-        file,
-        si: state.si(),
-    })
-}
-
-/// Root's is for all to read; a user's is nobody else's business.
-pub(crate) fn make_dir(dir: &Path) -> anyhow::Result<()> {
-    let mode = if is_host_root() { 0o755 } else { 0o700 };
-    match DirBuilder::new().mode(mode).create(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error.into()),
-        _ => {}
-    }
-    if is_safe(dir) {
-        Ok(())
-    } else {
-        anyhow::bail!("{} belongs to somebody else", dir.display())
-    }
-}
-
-/// A directory that others can write to could hold lies.
-pub(crate) fn is_safe(dir: &Path) -> bool {
-    dir.symlink_metadata().is_ok_and(|metadata| {
-        let owner = metadata.uid() == capabilities::euid() || metadata.uid() == 0;
-        metadata.is_dir() && owner && metadata.mode() & 0o022 == 0
-    })
-}
-
 fn is_host_root() -> bool {
     capabilities::euid() == 0 && capabilities::in_initial_user_namespace()
 }
 
 /// Returns where this user's servers tell about themselves.
-pub(crate) fn own_dir() -> PathBuf {
+fn own_dir() -> PathBuf {
     if is_host_root() {
         return ROOT_DIR.into();
     }
@@ -332,8 +341,11 @@ fn alive(file: &Path) -> Option<RunState> {
     let state: RunState = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
     if !state.is_alive() {
         // Others leave it to its owner, who may also remove the rest.
-        if owner == capabilities::euid() {
-            remove(file, &state.si());
+        if owner == capabilities::euid()
+            && let Some(dir) = file.parent()
+            && let Ok(dirs) = Dirs::open(dir)
+        {
+            dirs.remove(&state);
         }
         return None;
     }
