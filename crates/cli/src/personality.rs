@@ -4,6 +4,7 @@
 //! symbolic link of such a name makes Plywood answer as they expect.
 
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// What the program is.
@@ -69,8 +70,13 @@ pub(crate) const MOUNT: &str = "mount";
 
 impl Personality {
     /// Reads it from the first word of the command line; unknown names mean `plywood`.
+    ///
+    /// With `@` before it, systemd lets a process of the initramfs live when it ends all others
+    /// (<https://systemd.io/ROOT_STORAGE_DAEMONS/>).
     pub(crate) fn of(program: &OsStr) -> Self {
         let name = Path::new(program).file_name().unwrap_or_default();
+        let bare = name.as_bytes().strip_prefix(b"@");
+        let name = bare.map_or(name, OsStr::from_bytes);
         if name == FUSE_OVERLAYFS {
             return Self::FuseOverlayfs;
         }
@@ -96,6 +102,8 @@ mod tests {
             ("/sbin/mount.aufs", AUFS),
             ("mount.fuse.plywood", PLYWOOD),
             ("/sbin/umount.fuse.aufs", Personality::UmountHelper),
+            ("@mount.aufs", AUFS),
+            ("@plywood", Personality::Plywood),
             ("/usr/bin/fuse-overlayfs", Personality::FuseOverlayfs),
             ("/bin/auchk", Personality::Auchk),
             ("mount", Personality::MountFront),
