@@ -68,3 +68,18 @@ fn a_union_that_has_become_the_root_is_found_and_says_who_serves_what() {
     assert_eq!(told, expected);
     assert!(fs::read_dir(bench.path("initramfs")).is_ok());
 }
+
+#[test]
+fn a_union_that_has_become_the_root_keeps_attributes() {
+    if !require_root_and_fuse() {
+        return;
+    }
+    let bench = Bench::new();
+    let after = "setfattr -n user.k -v v /file; getfattr --absolute-names --only-values -n user.k /file; echo
+        setfattr -h -n trusted.k -v link /bin; getfattr -h --absolute-names --only-values -n trusted.k /bin; echo
+        echo x >/acl; setfacl -m u:7:rw /acl; getfacl -p -c /acl | grep :7:
+        chmod 4711 /acl; stat -c %a /acl
+        ln /file /linked; mv /linked /moved; cat /moved";
+    let told = boot(&bench, after).silently();
+    assert_eq!(told, "v\nlink\nuser:7:rw-\n4711\nbase\n");
+}

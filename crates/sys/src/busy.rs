@@ -12,6 +12,7 @@ use rules::Errno;
 
 use crate::errno::IntoErrno;
 use crate::mount_table::{self, DeviceNumber, MountEntry};
+use crate::proc;
 
 /// A process that uses a mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +44,7 @@ pub enum Use {
 ///
 /// Processes that end meanwhile, or that this one may not look into, are left out.
 pub fn users_of(mount: &MountEntry) -> Result<Vec<Busy>, Errno> {
-    let mut pids: Vec<u32> = fs::read_dir("/proc")
+    let mut pids: Vec<u32> = fs::read_dir(proc::path(""))
         .errno()?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect();
@@ -60,7 +61,7 @@ fn uses_by(pid: u32, device: DeviceNumber) -> Vec<Busy> {
         return Vec::new();
     };
     mounts.retain(|mount| mount.device == device);
-    let process = PathBuf::from(format!("/proc/{pid}"));
+    let process = PathBuf::from(proc::path(&pid.to_string()));
     let uses: Vec<Use> = links(&process, &mounts)
         .into_iter()
         .chain(open_files(&process, &mounts))

@@ -12,6 +12,7 @@ use rules::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::errno::{IntoErrno, check};
+use crate::proc;
 
 /// First byte of what goes through the pipe.
 const READY: u8 = 1;
@@ -57,7 +58,8 @@ pub enum Verdict {
     Died,
 }
 
-/// Splits the process in two. The child is the leader of a new session and stands in `/`.
+/// Splits the process in two. The child is the leader of a new session and stands in `/proc`, so that
+/// it finds that wherever it is moved.
 ///
 /// `EBUSY` when there are other threads: they would be missing in the child, with their
 /// locks taken for ever.
@@ -71,7 +73,7 @@ pub fn fork_server() -> Result<Forked, Errno> {
     if pid == 0 {
         drop(reader);
         rustix::process::setsid().errno()?;
-        rustix::process::chdir("/").errno()?;
+        proc::stand_here()?;
         return Ok(Forked::Child(ReadySignal { pipe: writer }));
     }
     let pid = u32::try_from(pid).map_err(|_| Errno::IO)?;

@@ -17,6 +17,7 @@ pub mod limits;
 pub mod mount_table;
 pub mod mounting;
 pub mod notify;
+mod proc;
 pub mod processes;
 pub mod readahead;
 pub mod signals;

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use rules::Errno;
 
 use crate::errno::IntoErrno;
+use crate::proc;
 
 /// The number of a filesystem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,12 +59,12 @@ impl MountEntry {
 
 /// Reads all mounts that this process sees, each after the one it is mounted on.
 pub fn read() -> Result<Vec<MountEntry>, Errno> {
-    read_from(Path::new("/proc/self/mountinfo"))
+    read_from(Path::new(&proc::path("self/mountinfo")))
 }
 
 /// Reads all mounts that another process sees.
 pub fn read_of(pid: u32) -> Result<Vec<MountEntry>, Errno> {
-    read_from(&PathBuf::from(format!("/proc/{pid}/mountinfo")))
+    read_from(Path::new(&proc::path(&format!("{pid}/mountinfo"))))
 }
 
 /// Returns the topmost mount on a directory, or `None` when it is no mount point.

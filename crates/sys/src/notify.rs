@@ -10,6 +10,7 @@ use rustix::fs::inotify::{
 };
 
 use crate::errno::{IntoErrno, uninterrupted};
+use crate::proc;
 
 /// A directory that is watched.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -92,7 +93,7 @@ impl Notifier {
             | WatchFlags::DELETE_SELF
             | WatchFlags::MOVE_SELF;
         // The path ends in `.`, so it names a directory, and whatever is open stays meant.
-        let path = format!("/proc/self/fd/{}/.", dir.as_raw_fd());
+        let path = proc::path(&format!("self/fd/{}/.", dir.as_raw_fd()));
         add_watch(&self.queue, path, events | WatchFlags::ONLYDIR)
             .errno()
             .map(Watch)

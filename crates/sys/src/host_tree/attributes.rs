@@ -15,6 +15,7 @@ use super::new_calls::{NewCalls, SYS_FCHMODAT2};
 use super::place::Place;
 use super::{HostTree, opening, xattrs};
 use crate::errno::{IntoErrno, check, uninterrupted};
+use crate::proc;
 
 const SET_USER_ID: u32 = 0o4000;
 const SET_GROUP_ID: u32 = 0o2000;
@@ -145,7 +146,7 @@ fn set_perm(calls: NewCalls, object: Object<'_, HostTree>, perm: u32) -> Result<
             if attr(Place::itself(entry.as_fd()))?.kind == Kind::Symlink {
                 return Err(Errno::OPNOTSUPP);
             }
-            let path = format!("/proc/self/fd/{}", entry.as_raw_fd());
+            let path = proc::path(&format!("self/fd/{}", entry.as_raw_fd()));
             rustix::fs::chmod(path, mode).errno()
         }
     }

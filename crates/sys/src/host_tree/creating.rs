@@ -15,6 +15,7 @@ use super::new_calls::NewCalls;
 use super::opening;
 use crate::errno::IntoErrno;
 use crate::identity::create_as;
+use crate::proc;
 
 /// Makes a regular file and opens it for reading and writing.
 pub(super) fn file(
@@ -85,7 +86,7 @@ pub(super) fn link_open_file(
         // Linking by descriptor needs CAP_DAC_READ_SEARCH; through /proc it needs nothing.
         // If something else is missing, that call says so too.
         Err(Errno::NOENT) => {
-            let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+            let path = proc::path(&format!("self/fd/{}", file.as_raw_fd()));
             rustix::fs::linkat(CWD, path, to, new, AtFlags::SYMLINK_FOLLOW).errno()
         }
         done => done,

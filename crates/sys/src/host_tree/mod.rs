@@ -19,13 +19,13 @@ mod xattrs;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::OnceLock;
 
 use rules::{Attr, Changes, Creation, Errno, Name, StatFs};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use tree::{Access, DirEntry, Node, Object, RenameHow, Seek, SyncHow, Tree, XattrHow};
 
 use crate::errno::IntoErrno;
+use crate::proc;
 use new_calls::NewCalls;
 use place::Place;
 
@@ -44,23 +44,11 @@ pub struct HostDir(OwnedFd);
 #[derive(Debug)]
 pub struct HostFile(OwnedFd);
 
-/// Returns `/proc`, opened once: its name may come to mean another place while a server runs.
-fn proc() -> Option<&'static OwnedFd> {
-    static PROC: OnceLock<Option<OwnedFd>> = OnceLock::new();
-    let open = || {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::open("/proc", flags, Mode::empty()).ok()
-    };
-    PROC.get_or_init(open).as_ref()
-}
-
 impl HostTree {
     /// Opens a directory as the root of a tree; symbolic links on the way to it are followed.
     pub fn open(path: &Path) -> Result<Self, Errno> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(path, flags, Mode::empty()).errno()?;
-        // For questions that come later.
-        proc();
         Ok(Self::at(root))
     }
 
@@ -100,8 +88,8 @@ impl Tree for HostTree {
     }
 
     fn path_of(&self, dir: &HostDir) -> Option<Vec<u8>> {
-        let link = format!("self/fd/{}", dir.0.as_raw_fd());
-        let path = rustix::fs::readlinkat(proc()?, link, Vec::new()).ok()?;
+        let link = proc::path(&format!("self/fd/{}", dir.0.as_raw_fd()));
+        let path = rustix::fs::readlink(link, Vec::new()).ok()?;
         Some(path.into_bytes())
     }
 

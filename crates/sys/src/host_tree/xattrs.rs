@@ -17,6 +17,7 @@ use super::new_calls::{
     NewCalls, SYS_GETXATTRAT, SYS_LISTXATTRAT, SYS_REMOVEXATTRAT, SYS_SETXATTRAT,
 };
 use crate::errno::{IntoErrno, check};
+use crate::proc;
 
 /// The most that a value or a list of names takes (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
 const LONGEST: usize = 64 * 1024;
@@ -51,7 +52,7 @@ impl<'a> Target<'a> {
         if calls.xattrat {
             return Ok(Self::At(dir.as_fd(), c_string(name.as_bytes())?));
         }
-        let mut path = OsString::from(format!("/proc/self/fd/{}/", dir.as_fd().as_raw_fd()));
+        let mut path = OsString::from(proc::path(&format!("self/fd/{}/", dir.as_fd().as_raw_fd())));
         path.push(name);
         Ok(Self::Proc(path))
     }
