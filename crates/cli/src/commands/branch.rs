@@ -27,7 +27,7 @@ pub(crate) fn run(arguments: &Branch) -> anyhow::Result<Exit> {
 fn list(arguments: &BranchList) -> anyhow::Result<Exit> {
     let (_, server) = mounted_unions::served_on(&arguments.dir)?;
     let text = branches::text(&server, arguments.format)?;
-    crate::print_data(text.as_bytes());
+    crate::print_data(&text);
     Ok(Exit::SUCCESS)
 }
 

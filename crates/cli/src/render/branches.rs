@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::aufs_sysfs;
 use crate::command_line::BranchFormat;
 use crate::run_state::RunState;
 
@@ -22,15 +23,19 @@ struct Reports<'a> {
 }
 
 /// Returns the branches, topmost first.
-pub(crate) fn text(server: &RunState, format: BranchFormat) -> anyhow::Result<String> {
+pub(crate) fn text(server: &RunState, format: BranchFormat) -> anyhow::Result<Vec<u8>> {
     let numbered = || server.branches.iter().enumerate();
-    Ok(match format {
+    let text: String = match format {
         BranchFormat::Text => numbered()
             .map(|(index, branch)| format!("{index:>3}  {:<10}  {}\n", branch.mode, branch.path))
             .collect(),
-        BranchFormat::AufsSysfs => numbered()
-            .map(|(index, branch)| format!("br{index} {}={}\n", branch.path, branch.mode))
-            .collect(),
+        BranchFormat::AufsSysfs => {
+            let files = numbered().flat_map(|(index, branch)| {
+                let name = format!("br{index} ").into_bytes();
+                [name, aufs_sysfs::branch_line(branch)].concat()
+            });
+            return Ok(files.collect());
+        }
         BranchFormat::Options => {
             let branches = server.branches.iter();
             let list = branches.map(|branch| format!("{}={}", branch.path, branch.mode));
@@ -49,5 +54,6 @@ pub(crate) fn text(server: &RunState, format: BranchFormat) -> anyhow::Result<St
             };
             format!("{}\n", serde_json::to_string_pretty(&reports)?)
         }
-    })
+    };
+    Ok(text.into_bytes())
 }
