@@ -4,12 +4,15 @@
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use sys::caller::OwnRoot;
 
 use crate::counters::Counts;
 use crate::failure::{Exit, Failure};
@@ -178,7 +181,13 @@ pub(crate) fn offer(socket: &Path, mut answer: impl FnMut(Ask) -> Answer + Send 
         }
     };
     let serve = move || {
+        let root = OwnRoot::of_this_thread();
         for stream in listener.incoming().flatten() {
+            // What callers name is looked up where they see it.
+            let followed = root.as_ref().map_err(|errno| *errno);
+            if let Err(errno) = followed.and_then(|root| root.follow(stream.as_fd())) {
+                tracing::debug!(%errno, "paths begin at the root of the server");
+            }
             if let Err(error) = converse(stream, &mut answer) {
                 tracing::debug!(%error, "somebody hung up");
             }

@@ -83,3 +83,41 @@ fn a_union_that_has_become_the_root_keeps_attributes() {
     let told = boot(&bench, after).silently();
     assert_eq!(told, "v\nlink\nuser:7:rw-\n4711\nbase\n");
 }
+
+#[test]
+fn a_union_that_has_become_the_root_takes_branches_where_the_caller_sees_them() {
+    if !require_root_and_fuse() {
+        return;
+    }
+    let bench = Bench::new();
+    let after = "mount -t aufs -o remount,add:1:/run/module=rr+wh aufs /; cat /module
+        cd /run; plywood branch add / save=rw; echo new >/new; cat /run/save/new
+        plywood branch list / | tr -s ' '
+        mount -o remount,mod:/changes=ro,del:/run/module /; [ ! -e /module ]
+        cut -d= -f2 /run/aufs/si_*/br[0-9]
+        plywood branch remove / save 2>/run/said || sed 's/.*: in use/in use/' /run/said; echo $?
+        exec 9</file; plywood branch set / /base=ro+wh; plywood branch list / --format options";
+    let told = boot(&bench, after).silently();
+    let expected = "module\nnew\n 0 rw /run/save\n 1 rw /changes\n 2 rr+wh /run/module\n 3 ro /base\nrw\nro\nro\n0\nbr=/changes=ro:/base=ro+wh\n";
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn each_caller_names_branches_by_paths_below_its_own_root() {
+    if !require_root_and_fuse() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.write("jail/.keep", "");
+    bench.write("b1/same", "outside");
+    let here = bench.guard.path().display().to_string();
+    bench.bin();
+    let script = format!(
+        "set -e; plywood mount b0 m; mount --rbind / jail; mount -t tmpfs none jail{here}/b1; \
+         echo inside >jail{here}/b1/same; chroot jail plywood branch add {here}/m {here}/b1=ro; \
+         cat m/same; chroot jail plywood branch remove {here}/m {here}/b1; \
+         plywood branch add m b1=ro; cat m/same; plywood umount m"
+    );
+    let line = format!("unshare --mount --propagation private sh -c '{script}'");
+    assert_eq!(bench.shell(&line).silently(), "inside\noutside");
+}

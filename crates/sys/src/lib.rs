@@ -5,6 +5,7 @@
 //! looking at other processes. Nothing here prints or reads the environment.
 
 pub mod busy;
+pub mod caller;
 pub mod capabilities;
 pub mod daemon;
 mod errno;

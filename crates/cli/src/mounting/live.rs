@@ -371,13 +371,17 @@ where
 
     /// Returns what processes hold of the mount without having it open.
     fn held(&self) -> Vec<Vec<Name>> {
-        let mount = mount_table::mount_at(&self.place).ok().flatten();
-        let users = mount.map(|mount| busy::users_of(&mount).unwrap_or_default());
-        let held = users.into_iter().flatten().filter_map(|user| {
+        // It may have been moved since it was mounted.
+        let mounts = mount_table::read().unwrap_or_default();
+        let Some(mount) = mounts.iter().find(|mount| self.state.is_of(mount)) else {
+            return Vec::new();
+        };
+        let users = busy::users_of(mount).unwrap_or_default();
+        let held = users.into_iter().filter_map(|user| {
             let (Use::Cwd(path) | Use::Root(path)) = user.what else {
                 return None;
             };
-            let inside = path.strip_prefix(&self.place).ok()?;
+            let inside = path.strip_prefix(&mount.mount_point).ok()?;
             let names = inside.iter().map(|name| Name::new(name.as_bytes()));
             names.collect::<Result<Vec<_>, _>>().ok()
         });
