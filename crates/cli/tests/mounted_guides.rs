@@ -92,7 +92,7 @@ fn run(name: &str, page: &str) {
     );
     // Whatever a page leaves mounted goes with its directory.
     script += &format!(
-        "end() {{ cd /; awk -v d={here}/page/ 'index($5, d) == 1 {{ print $5 }}' /proc/self/mountinfo | tac | xargs -r -n 1 umount -l; }}\ntrap end EXIT\n"
+        "end() {{ cd /; for job in $(jobs -p); do kill $job || true; done; awk -v d={here}/page/ 'index($5, d) == 1 {{ print $5 }}' /proc/self/mountinfo | tac | xargs -r -n 1 umount -l; }}\ntrap end EXIT\n"
     );
     let blocks = blocks(page);
     assert!(!blocks.is_empty(), "{name} has nothing to run");
