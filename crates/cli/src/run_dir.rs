@@ -41,11 +41,32 @@ impl RunDir {
 
     /// Writes a file; who reads it sees all of it or the one before.
     pub(crate) fn write(&self, name: &str, content: &[u8], perm: u32) -> anyhow::Result<()> {
+        self.write_in(&self.root, name, content, perm)
+    }
+
+    fn write_in(&self, dir: &HostDir, name: &str, content: &[u8], perm: u32) -> anyhow::Result<()> {
         let (new, name) = (new_name(name)?, Name::new(name.as_bytes())?);
-        self.remove_file(&new)?;
-        self.fill(&self.root, &new, content, perm)?;
-        let (tree, root) = (&self.tree, &self.root);
-        Ok(tree.rename(root, &new, root, &name, RenameHow::Replace)?)
+        absent(self.tree.remove_file(dir, &new))?;
+        self.fill(dir, &new, content, perm)?;
+        Ok(self
+            .tree
+            .rename(dir, &new, dir, &name, RenameHow::Replace)?)
+    }
+
+    /// Writes some of the files of a directory, one after the other.
+    pub(crate) fn write_some<'a>(
+        &self,
+        name: &str,
+        files: impl IntoIterator<Item = &'a (String, Vec<u8>)>,
+        perm: u32,
+    ) -> anyhow::Result<()> {
+        let dir = self
+            .tree
+            .open_dir(&self.root, &Name::new(name.as_bytes())?)?;
+        for (file, content) in files {
+            self.write_in(&dir, file, content, perm)?;
+        }
+        Ok(())
     }
 
     /// Puts files in the place of all that a directory holds, at once.
@@ -80,7 +101,7 @@ impl RunDir {
             for name in [Name::new(name.as_bytes())?, new_name(name)?] {
                 match self.tree.look(&self.root, &name)?.map(|attr| attr.kind) {
                     Some(Kind::Dir) => self.remove_dir(&name)?,
-                    Some(_) => self.remove_file(&name)?,
+                    Some(_) => absent(self.tree.remove_file(&self.root, &name))?,
                     None => {}
                 }
             }
@@ -98,10 +119,6 @@ impl RunDir {
             done += self.tree.write(&file, &content[done..], done as u64)?;
         }
         Ok(())
-    }
-
-    fn remove_file(&self, name: &Name) -> Result<(), Errno> {
-        absent(self.tree.remove_file(&self.root, name))
     }
 
     fn remove_dir(&self, name: &Name) -> Result<(), Errno> {
@@ -157,6 +174,11 @@ mod tests {
         fs::rename(&dir, &moved).unwrap();
         run.replace_dir("si", &[file("a", "3")], 0o444).unwrap();
         run.write("told", b"2", 0o644).unwrap();
+        run.write_some("si", &[file("c", "4"), file("d", "5")], 0o444)
+            .unwrap();
+        run.write_some("si", &[file("c", "6")], 0o444).unwrap();
+        assert_eq!(fs::read_to_string(moved.join("si/c")).unwrap(), "6");
+        assert_eq!(fs::read_dir(moved.join("si")).unwrap().count(), 3);
         assert_eq!(fs::read_to_string(moved.join("si/a")).unwrap(), "3");
         assert_eq!(fs::read_to_string(moved.join("told")).unwrap(), "2");
         assert!(!moved.join("si/b").exists());

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rules::options::{BranchMode, Dialect, DirectAccess, Settings, render};
@@ -23,7 +23,7 @@ use union::{DialectKind, OverlayMarks};
 use crate::mounting::plan::Plan;
 use crate::render::path_text;
 use crate::run_dir::{RunDir, is_safe};
-use crate::sysfs_tree;
+use crate::sysfs_tree::{self, Files};
 
 /// The version of the file's shape.
 const SCHEMA: u32 = 1;
@@ -198,6 +198,8 @@ struct Dirs {
     told: RunDir,
     /// Where their branches are shown as in sysfs, if that is possible.
     shown: Option<RunDir>,
+    /// What is shown there by this server.
+    files: Mutex<Files>,
 }
 
 /// This server's, opened when it first told anything.
@@ -208,6 +210,7 @@ impl Dirs {
         Ok(Self {
             told: RunDir::open(dir)?,
             shown: RunDir::open(&sysfs_tree::place(dir)).ok(),
+            files: Mutex::default(),
         })
     }
 
@@ -221,6 +224,7 @@ impl Dirs {
         let own = Self {
             told: RunDir::make(&dir, perm)?,
             shown: RunDir::make(&sysfs_tree::place(&dir), perm).ok(),
+            files: Mutex::default(),
         };
         Ok(OWN.get_or_init(|| own))
     }
@@ -228,11 +232,13 @@ impl Dirs {
     fn write(&self, state: &RunState) -> anyhow::Result<()> {
         let text = serde_json::to_vec_pretty(state)?;
         self.told.write(&file_of(state.pid), &text, 0o644)?;
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         // The server works without.
         if let Some(shown) = &self.shown
-            && let Err(error) = sysfs_tree::write(shown, state)
+            && let Err(error) = sysfs_tree::write(shown, state, &mut files)
         {
             tracing::debug!(%error, "the branches are not shown as in sysfs");
+            files.clear();
         }
         Ok(())
     }

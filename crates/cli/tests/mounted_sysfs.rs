@@ -55,6 +55,49 @@ fn a_union_shows_its_branches_as_in_sysfs_until_it_is_unmounted() {
 }
 
 #[test]
+fn the_files_follow_the_branches_and_numbers_stay_with_them() {
+    if !require_root_and_fuse() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.plywood(&["mount", "b0:b1", "m"]).silently();
+    let dir = shown(&bench);
+    let here = bench.guard.path().display().to_string();
+    let read = |name: &str| {
+        fs::read_to_string(dir.join(name))
+            .unwrap()
+            .replace(&here, "@")
+    };
+    let stack = || {
+        let found = names(&dir).into_iter();
+        let files = found.filter(|name| name.starts_with("br") && !name.starts_with("brid"));
+        let lines: Vec<_> = files.map(|name| read(&name)).collect();
+        lines.concat()
+    };
+    let numbers = [read("brid0"), read("brid1")];
+    for (change, expected) in [
+        ("add m b2=ro --bottom", "@/b0=rw\n@/b1=ro\n@/b2=ro\n"),
+        ("set m b2=rr", "@/b0=rw\n@/b1=ro\n@/b2=rr\n"),
+        ("move m b2 0", "@/b2=rr\n@/b0=rw\n@/b1=ro\n"),
+    ] {
+        bench.shell(&format!("plywood branch {change}")).silently();
+        assert_eq!(stack(), expected, "{change}");
+        assert_eq!(names(&dir).len(), 8, "{change}");
+    }
+    assert_eq!([read("brid1"), read("brid2")], numbers);
+    let told = bench.plywood(&["branch", "list", "--format", "aufs-sysfs", "m"]);
+    let expected = "br0 @/b2=rr\nbr1 @/b0=rw\nbr2 @/b1=ro\n";
+    assert_eq!(told.silently().replace(&here, "@"), expected);
+    bench
+        .shell("mount.aufs none m -o remount,del:b2")
+        .silently();
+    assert_eq!(stack(), "@/b0=rw\n@/b1=ro\n");
+    assert_eq!([read("brid0"), read("brid1")], numbers);
+    bench.plywood(&["umount", "m"]).silently();
+    assert!(!dir.exists());
+}
+
+#[test]
 fn what_a_killed_server_showed_goes_with_the_next_command() {
     if !require_root_and_fuse() {
         return;
