@@ -103,10 +103,11 @@ fn look(path: &Path, text: &str) -> Vec<(usize, String, Trouble)> {
             continue;
         }
         let commands = words::commands(line);
-        let mut troubles: Vec<_> = commands
-            .iter()
-            .filter_map(|command| mounts::look(line, command))
-            .collect();
+        let mut troubles = Vec::new();
+        if !facts::is_settings(path) {
+            let mounts = commands.iter();
+            troubles.extend(mounts.filter_map(|command| mounts::look(line, command)));
+        }
         troubles.extend(facts::look(path, line, &commands, about_aufs));
         found.extend(
             troubles

@@ -16,6 +16,10 @@ pub(super) fn look(
     about_aufs: bool,
 ) -> Vec<Trouble> {
     let mut found = Vec::new();
+    if is_settings(path) {
+        found.extend(calls(line).filter(|_| line.contains("aufs")));
+        return found;
+    }
     if line.contains("aufs") {
         found.extend(paths(line));
         found.extend(modules(path, line, commands));
@@ -27,6 +31,11 @@ pub(super) fn look(
         found.extend(session(line));
     }
     found
+}
+
+/// Tells whether a file holds settings and no commands.
+pub(super) fn is_settings(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end == "json")
 }
 
 /// Files that only the kernel could offer.
@@ -369,5 +378,7 @@ mod tests {
             assert_eq!(found, [], "{line}");
         }
         assert_eq!(found("aufs.list", "aufs"), []);
+        let record = "\"mount\": \"aufs /u aufs rw,si=1 0 0 /proc/mounts\"";
+        assert_eq!(found("record.json", record), []);
     }
 }
