@@ -31,6 +31,16 @@ impl Step {
         }
     }
 
+    /// A test of what users do, which packages of the system suffice for.
+    fn session(name: &'static str, program: &str) -> Self {
+        Self {
+            name,
+            program: format!("tests/acceptance/{program}"),
+            arguments: Vec::new(),
+            root: true,
+        }
+    }
+
     fn suite(name: &'static str, arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(ToString::to_string).collect();
         Self {
@@ -70,6 +80,7 @@ pub(crate) fn test(house: &Path, arguments: &[String]) -> anyhow::Result<bool> {
         Step::suite("pjdfstest", &[]),
         Step::suite("crash", &["--rounds", "3"]),
         Step::suite("stress", &["--short"]),
+        Step::session("live session", "live"),
     ]);
 
     let mut total = Count::default();

@@ -32,7 +32,11 @@ pub(crate) fn check(house: &Path, sources: &[Source]) -> anyhow::Result<Vec<Find
             .flat_map(|source| functions(&source.code))
             .collect(),
         scripts: names(&house.join("tests/conformance/oracle/scripts"))?,
-        suites: names(&house.join("tests/conformance"))?,
+        suites: {
+            let mut suites = names(&house.join("tests/conformance"))?;
+            suites.extend(names(&house.join("tests/acceptance"))?);
+            suites
+        },
     };
     let read = |path: &str| fs::read_to_string(house.join(path)).ok();
     let semantics = read(SEMANTICS);
