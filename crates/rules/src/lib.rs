@@ -12,6 +12,7 @@ pub mod move_down;
 pub mod name;
 pub mod options;
 pub mod placement;
+pub mod policy;
 pub mod removal;
 pub mod rename;
 pub mod stack;

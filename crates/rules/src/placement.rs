@@ -1,4 +1,4 @@
-//! Choosing the branch that receives a change: the default policies.
+//! Choosing the branch that receives a copy of what is to change. New entries: see [`crate::policy`].
 //!
 //! A change never goes below what it changes: it would not be seen.
 
@@ -14,15 +14,6 @@ pub enum CopyUpPolicy {
     BottomUpParent,
     /// The nearest writable branch above (`bu`).
     BottomUp,
-}
-
-/// Chooses the branch for a new entry in a directory (`tdp`): the topmost branch of the directory, or the
-/// nearest writable one above it. `None`: no branch may receive it.
-pub fn create(
-    members: &[BranchIndex],
-    writable: impl Fn(BranchIndex) -> bool,
-) -> Option<BranchIndex> {
-    nearest_writable(*members.first()?, writable)
 }
 
 /// Chooses the branch that receives a copy of an object on branch `source`, whose parent directory has
@@ -61,7 +52,8 @@ pub fn on_open(source: BranchIndex, writable: impl Fn(BranchIndex) -> bool) -> O
     nearest_writable(BranchIndex(above), writable)
 }
 
-fn nearest_writable(
+/// Returns the nearest branch at or above `start` that can be written.
+pub(crate) fn nearest_writable(
     start: BranchIndex,
     writable: impl Fn(BranchIndex) -> bool,
 ) -> Option<BranchIndex> {
@@ -81,22 +73,6 @@ mod tests {
 
     fn writable(modes: &str) -> impl Fn(BranchIndex) -> bool + '_ {
         |branch| modes.as_bytes()[branch.get()] == b'w'
-    }
-
-    #[test]
-    fn a_new_entry_goes_to_the_parents_topmost_branch_or_above() {
-        for (modes, parent, expected) in [
-            ("wr", &[0, 1][..], Some(0)),
-            ("wr", &[1], Some(0)),
-            ("wwr", &[1, 2], Some(1)),
-            ("wwr", &[2], Some(1)),
-            ("rw", &[0, 1], None),
-            ("rw", &[1], Some(1)),
-            ("rr", &[0], None),
-        ] {
-            let found = create(&branches(parent), writable(modes));
-            assert_eq!(found, expected.map(BranchIndex), "{modes} {parent:?}");
-        }
     }
 
     #[test]
