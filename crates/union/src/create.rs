@@ -7,14 +7,15 @@
 use std::sync::Arc;
 
 use parking_lot::MutexGuard;
-use rules::lookup::{Resolution, has_whiteout, resolve};
-use rules::{Attr, BranchIndex, Creation, Name, placement};
+use rules::lookup::{Resolution, Sighting, has_whiteout, resolve};
+use rules::{Attr, BranchIndex, Creation, Name};
 use tree::{Node, Object, RenameHow, Tree};
 
 use crate::api::{Caller, Entry, InodeId, OpenFlags, Opened};
 use crate::branch::BranchDir;
 use crate::error::{Refusal, Result};
 use crate::inode::{Data, Inode, NewBody};
+use crate::placement::{NewEntry, is_full};
 use crate::union::Union;
 
 /// The place for a new entry, which stays free while this is held.
@@ -37,34 +38,37 @@ impl<T: Tree> Union<T> {
     ) -> Result<Entry> {
         let (parent, name) = (self.directory(parent)?, self.dialect.check(name)?);
         let how = creation(caller, perm);
-        let site = self.site(&parent, &name)?;
+        let (site, ()) = self.make_at(&parent, &name, true, |site| {
+            self.make_dir_at(site, &name, &how)
+        })?;
+        let Site { target, .. } = &site;
+        let attr = self.settle_new(&parent, &name, &site)?;
+        let body = NewBody::Dir(vec![target.child(name.clone())]);
+        Ok(self.introduce(&parent, &name, attr, body).1)
+    }
+
+    fn make_dir_at(&self, site: &Site<'_, T>, name: &Name, how: &Creation) -> Result<()> {
         let Site {
             target,
             handle,
             hidden,
             ..
-        } = &site;
-        if *hidden || self.settings().always_opaque {
-            let mut build = self.begin(target, &name);
-            target.tree().make_dir(handle, &build.temporary, &how)?;
-            build.made = true;
-            let made = target.tree().open_dir(handle, &build.temporary)?;
-            self.dialect
-                .mark_opaque(&self.root_of(target.index()), &made)?;
-            target.tree().rename(
-                handle,
-                &build.temporary,
-                handle,
-                &name,
-                RenameHow::NoReplace,
-            )?;
-            build.made = false;
-        } else {
-            target.tree().make_dir(handle, &name, &how)?;
+        } = site;
+        if !*hidden && !self.settings().always_opaque {
+            return Ok(target.tree().make_dir(handle, name, how)?);
         }
-        let attr = self.settle_new(&parent, &name, &site)?;
-        let body = NewBody::Dir(vec![target.child(name.clone())]);
-        Ok(self.introduce(&parent, &name, attr, body).1)
+        let mut build = self.begin(target, name);
+        target.tree().make_dir(handle, &build.temporary, how)?;
+        build.made = true;
+        let made = target.tree().open_dir(handle, &build.temporary)?;
+        self.dialect
+            .mark_opaque(&self.root_of(target.index()), &made)?;
+        let how = RenameHow::NoReplace;
+        target
+            .tree()
+            .rename(handle, &build.temporary, handle, name, how)?;
+        build.made = false;
+        Ok(())
     }
 
     /// Makes a device, pipe, socket or empty file.
@@ -137,11 +141,12 @@ impl<T: Tree> Union<T> {
         perm: u32,
     ) -> Result<(Entry, Opened<T>)> {
         let parent = self.directory(parent)?;
-        let branch = self.branch_for_new(&parent)?;
-        let target = self.directory_on(&parent, branch)?;
-        let file = target
-            .tree()
-            .unnamed_file(&*target.open()?, &creation(caller, perm))?;
+        let how = creation(caller, perm);
+        let ((branch, target), file) = self.with_space(&parent, &[], false, |branch| {
+            let target = self.directory_on(&parent, branch)?;
+            let file = target.tree().unnamed_file(&*target.open()?, &how)?;
+            Ok(((branch, target), file))
+        })?;
         let mut attr = target.tree().attr(Object::File(&file))?;
         let body = NewBody::Other {
             branch,
@@ -175,11 +180,12 @@ impl<T: Tree> Union<T> {
         &self,
         parent: InodeId,
         name: &[u8],
-        make: impl FnOnce(&T, &T::Dir, &Name) -> Result<R>,
+        make: impl Fn(&T, &T::Dir, &Name) -> Result<R>,
     ) -> Result<(Arc<Inode<T>>, Entry, R)> {
         let (parent, name) = (self.directory(parent)?, self.dialect.check(name)?);
-        let site = self.site(&parent, &name)?;
-        let made = make(site.target.tree(), &site.handle, &name)?;
+        let (site, made) = self.make_at(&parent, &name, false, |site| {
+            make(site.target.tree(), &site.handle, &name)
+        })?;
         let attr = self.settle_new(&parent, &name, &site)?;
         let place = Some((Arc::clone(&site.target), name.clone()));
         let body = NewBody::Other {
@@ -191,14 +197,48 @@ impl<T: Tree> Union<T> {
         Ok((inode, entry, made))
     }
 
-    /// Finds the branch for a new entry, makes its directory there, and keeps the name free.
-    pub(crate) fn site<'a>(&self, parent: &'a Arc<Inode<T>>, name: &Name) -> Result<Site<'a, T>> {
-        refuse_taken(resolve(&self.sightings(parent, name)?))?;
-        let branch = self.branch_for_new(parent)?;
-        self.site_on(parent, name, branch)
+    /// Makes something new where it belongs: on the branch that the policy chooses, whose directory is made there where needed.
+    /// The name stays free until then.
+    fn make_at<'a, R>(
+        &self,
+        parent: &'a Arc<Inode<T>>,
+        name: &Name,
+        is_dir: bool,
+        make: impl Fn(&Site<'a, T>) -> Result<R>,
+    ) -> Result<(Site<'a, T>, R)> {
+        let sightings = self.sightings(parent, name)?;
+        refuse_taken(resolve(&sightings))?;
+        self.with_space(parent, &sightings, is_dir, |branch| {
+            let site = self.site_on(parent, name, branch)?;
+            let made = make(&site)?;
+            Ok((site, made))
+        })
     }
 
-    /// As `site`, on a given branch.
+    /// Makes something new on the branch that the policy chooses. With `moveonenospc`, when that is full, on another one.
+    fn with_space<R>(
+        &self,
+        parent: &Arc<Inode<T>>,
+        sightings: &[Sighting],
+        is_dir: bool,
+        make: impl Fn(BranchIndex) -> Result<R>,
+    ) -> Result<R> {
+        let new = NewEntry::new(self, parent, sightings, is_dir);
+        let mut full = Vec::new();
+        let mut branch = new.branch(&full)?;
+        loop {
+            match make(branch) {
+                Err(error) if is_full(&error) && self.settings().move_when_full => {
+                    full.push(branch);
+                    branch = new.branch(&full).or(Err(error))?;
+                    tracing::debug!(full = ?full, branch = branch.0, "made on a branch with more space");
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Makes the directory on a branch where needed, and keeps a name in it free.
     pub(crate) fn site_on<'a>(
         &self,
         parent: &'a Arc<Inode<T>>,
@@ -221,12 +261,6 @@ impl<T: Tree> Union<T> {
             hidden,
             _change: change,
         })
-    }
-
-    fn branch_for_new(&self, parent: &Arc<Inode<T>>) -> Result<BranchIndex> {
-        let members = parent.dir()?.state.read().branches();
-        placement::create(&members, |branch| self.can_hold(parent, branch))
-            .ok_or_else(|| Refusal::ReadOnly.into())
     }
 
     /// Takes the whiteout away under which a new entry stands, and notes the entry.

@@ -26,6 +26,7 @@ mod move_down;
 mod on_open;
 mod origin;
 mod pending;
+mod placement;
 mod pseudo_link;
 mod reading;
 mod remove;

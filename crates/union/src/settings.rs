@@ -1,5 +1,6 @@
 //! What the person who mounts chooses.
 
+use rules::options::CreatePolicy;
 use rules::placement::CopyUpPolicy;
 
 /// How whiteouts and opaque directories are written and what names are reserved.
@@ -39,6 +40,11 @@ pub struct Settings {
     pub dialect: DialectKind,
     /// Whether the branches may change behind the union's back.
     pub direct_changes: DirectChanges,
+    /// How the branch for a new entry is chosen.
+    pub create: CreatePolicy,
+    /// A file whose branch is full moves to one with more space, and what cannot be made on a full branch is made on another
+    /// (`moveonenospc`). Data of files on writable branches do not bypass the union then: it would not hear of it.
+    pub move_when_full: bool,
     /// How the branch for a copy-up is chosen.
     pub copy_up: CopyUpPolicy,
     /// Every new directory is opaque (`diropq=always`).
@@ -86,6 +92,8 @@ impl Settings {
             } else {
                 DirectChanges::Noticed
             },
+            create: CreatePolicy::default(),
+            move_when_full: false,
             copy_up: CopyUpPolicy::default(),
             always_opaque: false,
             pseudo_links: !overlay,

@@ -16,6 +16,7 @@ use crate::dialect::Dialect;
 use crate::error::{Error, Refusal, Result};
 use crate::gate::{Gate, Passage};
 use crate::inode::{Inode, NewBody, Table};
+use crate::placement::Remembered;
 use crate::pseudo_link::PseudoLinks;
 use crate::settings::{DirectChanges, Settings};
 
@@ -34,6 +35,8 @@ pub struct Union<T: Tree> {
     pub(crate) in_progress: Mutex<HashSet<Name>>,
     /// Objects whose copies are not published yet, each with a reference.
     pub(crate) pending: Mutex<Vec<Arc<Inode<T>>>>,
+    /// What the create policies remember.
+    pub(crate) remembered: Remembered,
     observer: OnceLock<Box<dyn Observer>>,
     watcher: OnceLock<Arc<dyn Watcher<T>>>,
     /// Counts direct changes that may concern what other directories merge.
@@ -100,6 +103,7 @@ impl<T: Tree> Union<T> {
             .confirm(|| true);
         Ok(Self {
             roots: ArcSwap::from_pointee(roots),
+            remembered: Remembered::new(settings.create),
             settings: ArcSwap::from_pointee(settings),
             gate: Gate::default(),
             cache,

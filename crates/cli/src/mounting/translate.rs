@@ -35,6 +35,8 @@ pub(crate) fn settings(parsed: &MountOptions, open_files: u64) -> Settings {
             DirectAccess::Revalidate => DirectChanges::Noticed,
             DirectAccess::Notify => DirectChanges::Watched,
         },
+        create: asked.create,
+        move_when_full: asked.move_when_full,
         copy_up: match asked.copy_up {
             CopyUpPolicy::TopDownParent => placement::CopyUpPolicy::TopDownParent,
             CopyUpPolicy::BottomUpParent => placement::CopyUpPolicy::BottomUpParent,

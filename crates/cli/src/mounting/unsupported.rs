@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 
-use rules::options::{CreatePolicy, MountOptions};
+use rules::options::MountOptions;
 
 use super::request::says;
 use crate::failure::Failure;
@@ -13,9 +13,6 @@ use crate::failure::Failure;
 /// Refuses what is not supported yet.
 pub(crate) fn refuse(options: &OsStr, parsed: &MountOptions) -> Result<(), Failure> {
     let settings = &parsed.settings;
-    if settings.create != CreatePolicy::TopDownParent {
-        return Err(not_yet(&format!("create={}", settings.create)));
-    }
     if settings.rename_directories && says(options, "dirren") {
         return Err(not_yet("dirren"));
     }

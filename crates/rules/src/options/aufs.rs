@@ -1,4 +1,4 @@
-//! The words of AUFS, but for those about branches.
+//! The words of AUFS, but for those about branches, and mergerfs's about free space.
 //!
 //! Accepted, accepted with a warning or refused as AUFS 6 does it. Where its manual
 //! and its code disagree, the code is followed.
@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use super::error::OptionError;
-use super::policy::{CopyUpPolicy, CreatePolicy, MAX_SECONDS};
+use super::policy::{self, CopyUpPolicy, CreatePolicy, MAX_SECONDS};
 use super::settings::{Compat, DirectAccess, FreeSpace, InodeTable, Opacity, Settings};
 use super::word::Word;
 use super::{MountOptions, parse_with};
@@ -68,6 +68,9 @@ pub(super) const WORDS: &[&str] = &[
     "cpup",
     "copyup",
     "copyup_policy",
+    "category.create",
+    "moveonenospc",
+    "minfreespace",
     "dirwh",
     "rdcache",
     "rdblk",
@@ -128,6 +131,13 @@ fn choice(word: &Word<'_>, settings: &mut Settings) -> Result<bool, OptionError>
         b"udba" => settings.direct_access = direct_access(word)?,
         b"diropq" => settings.opacity = opacity(word)?,
         b"create" | b"create_policy" => settings.create = CreatePolicy::parse(word)?,
+        b"category.create" => settings.create = CreatePolicy::parse_category(word)?,
+        b"moveonenospc" => settings.move_when_full = policy::move_when_full(word)?,
+        b"minfreespace" => {
+            return Err(
+                word.refused("the policy says it: create=tdmfs:BYTES, mfsrr:BYTES or pmfsrr:BYTES")
+            );
+        }
         b"cpup" | b"copyup" | b"copyup_policy" => settings.copy_up = CopyUpPolicy::parse(word)?,
         b"sum" | b"nosum" => {
             word.switch()?;

@@ -88,11 +88,75 @@ impl CreatePolicy {
                 .map(Self::TopDownMostFreeSpace),
             b"pmfsrr" => read_watermark(word, "pmfsrr:BYTES[:SECONDS]", &arguments)
                 .map(Self::ParentMostFreeSpaceRoundRobin),
-            _ => Err(OptionError::NoSuchChoice {
+            _ => match Self::of_mergerfs(word, name) {
+                Some(policy) => policy.and_then(plain),
+                None => Err(OptionError::NoSuchChoice {
+                    word: word.shown(),
+                    what: "policy",
+                    known: CREATE_POLICIES.to_vec(),
+                }),
+            },
+        }
+    }
+
+    /// Reads `category.create=`, which knows mergerfs's names only.
+    pub(super) fn parse_category(word: &Word<'_>) -> Result<Self, OptionError> {
+        let name = word.value()?;
+        if name == b"mfs" {
+            return Ok(Self::MostFreeSpace {
+                seconds: MEASURED_ANEW,
+            });
+        }
+        Self::of_mergerfs(word, name).unwrap_or_else(|| {
+            Err(OptionError::NoSuchChoice {
                 word: word.shown(),
                 what: "policy",
-                known: CREATE_POLICIES.to_vec(),
-            }),
+                known: vec!["mfs", "epmfs"],
+            })
+        })
+    }
+
+    /// Reads mergerfs's name of a policy, `None` if it is none. Those that mean the same here are taken, the others are
+    /// refused with the name of what comes nearest.
+    fn of_mergerfs(word: &Word<'_>, name: &[u8]) -> Option<Result<Self, OptionError>> {
+        let hint = match name {
+            b"epmfs" => {
+                return Some(Ok(Self::ParentMostFreeSpace {
+                    seconds: MEASURED_ANEW,
+                }));
+            }
+            b"epff" | b"newest" => "a policy of mergerfs; the nearest here is tdp",
+            b"ff" | b"lfs" | b"lus" | b"eplfs" | b"eplus" => {
+                "a policy of mergerfs; the nearest here is tdmfs:BYTES"
+            }
+            b"rand" | b"eprand" | b"all" | b"epall" => {
+                "a policy of mergerfs; the nearest here is rr"
+            }
+            b"pfrd" => "a policy of mergerfs; the nearest here is mfs",
+            b"eppfrd" => "a policy of mergerfs; the nearest here is pmfs",
+            b"msplfs" | b"msplus" | b"mspmfs" | b"msppfrd" => {
+                "a policy of mergerfs; the nearest here is pmfsrr:BYTES"
+            }
+            b"erofs" => "a policy of mergerfs; make the branches ro instead",
+            _ => return None,
+        };
+        Some(Err(word.refused(hint)))
+    }
+}
+
+/// mergerfs measures for every entry unless it is told otherwise.
+const MEASURED_ANEW: Option<u32> = Some(0);
+
+/// Reads `moveonenospc`, whose only policy here is the one that its meaning needs.
+pub(super) fn move_when_full(word: &Word<'_>) -> Result<bool, OptionError> {
+    if !word.has_value() {
+        return Ok(true);
+    }
+    match word.value()? {
+        b"true" | b"yes" | b"on" | b"1" | b"mfs" => Ok(true),
+        b"false" | b"no" | b"off" | b"0" => Ok(false),
+        _ => {
+            Err(word.bad("true, false or mfs: a file moves to the branch with the most free space"))
         }
     }
 }

@@ -108,6 +108,26 @@ fn what_is_wrong_is_said_in_one_fragment() {
             r#""create=mfsrr:1:2:3": expected mfsrr:BYTES[:SECONDS]"#,
         ),
         (
+            "category.create=ff",
+            r#""category.create=ff": a policy of mergerfs; the nearest here is tdmfs:BYTES"#,
+        ),
+        (
+            "create=eprand",
+            r#""create=eprand": a policy of mergerfs; the nearest here is rr"#,
+        ),
+        (
+            "category.create=tdp",
+            r#""category.create=tdp": no such policy; known: mfs, epmfs"#,
+        ),
+        (
+            "moveonenospc=pfrd",
+            r#""moveonenospc=pfrd": expected true, false or mfs: a file moves to the branch with the most free space"#,
+        ),
+        (
+            "minfreespace=4G",
+            r#""minfreespace=4G": the policy says it: create=tdmfs:BYTES, mfsrr:BYTES or pmfsrr:BYTES"#,
+        ),
+        (
             "rdcache=9999",
             r#""rdcache=9999": expected at most 3600 seconds"#,
         ),

@@ -41,6 +41,7 @@ pub fn proc_mounts(settings: &Settings, session: Option<u64>) -> String {
         settings.create != CreatePolicy::default(),
         &format!("create={}", settings.create),
     );
+    flag(settings.move_when_full, "moveonenospc");
     flag(
         settings.copy_up != CopyUpPolicy::default(),
         &format!("cpup={}", settings.copy_up),
@@ -125,6 +126,15 @@ mod tests {
             ("create=pmfsrr:1000", "create=pmfsrr:1000"),
             ("create=round-robin", "create=rr"),
             ("create=tdmfs:1000:10", "create=tdmfs:1000:10"),
+            (
+                "category.create=epmfs,moveonenospc=true",
+                "create=pmfs:0,moveonenospc",
+            ),
+            (
+                "create=epmfs,moveonenospc,moveonenospc=false",
+                "create=pmfs:0",
+            ),
+            ("category.create=mfs", "create=mfs:0"),
             ("diropq=always", "diropq=a"),
             ("dirren,noplink", "noplink,dirren"),
             ("noplink,shwh", "shwh,noplink"),

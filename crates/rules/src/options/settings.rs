@@ -115,6 +115,8 @@ pub struct Settings {
     pub verbose: bool,
     /// `create=`
     pub create: CreatePolicy,
+    /// `moveonenospc`: what does not fit its branch any more moves to another.
+    pub move_when_full: bool,
     /// `cpup=`
     pub copy_up: CopyUpPolicy,
     /// `dirwh=`: how many whiteouts rmdir removes before it returns.
@@ -163,6 +165,7 @@ impl Settings {
             warn_permissions: true,
             verbose: false,
             create: CreatePolicy::default(),
+            move_when_full: false,
             copy_up: CopyUpPolicy::default(),
             whiteouts_removed_at_once: 3,
             listing_seconds: 10,

@@ -1,0 +1,182 @@
+//! Where new entries go: what the policies in `rules` are told, and what is remembered between two entries.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rules::lookup::Sighting;
+use rules::options::CreatePolicy;
+use rules::policy::{self, Branches, Measured, Place, Rotation, Turn};
+use rules::{BranchIndex, Errno};
+use tree::Tree;
+
+use crate::branch::BranchDir;
+use crate::error::{Error, Refusal, Result};
+use crate::inode::Inode;
+use crate::union::Union;
+
+/// What the policies remember.
+pub(crate) struct Remembered {
+    /// Whose turn it is, and in which policy.
+    rotation: Mutex<(CreatePolicy, Rotation)>,
+    measured: Mutex<Option<(Instant, Measured)>>,
+}
+
+impl Remembered {
+    /// Returns what a new mount remembers: nothing.
+    pub(crate) fn new(policy: CreatePolicy) -> Self {
+        Self {
+            rotation: Mutex::new((policy, Rotation::default())),
+            measured: Mutex::default(),
+        }
+    }
+}
+
+/// A new entry to be.
+pub(crate) struct NewEntry<'a, T: Tree> {
+    union: &'a Union<T>,
+    parent: &'a Arc<Inode<T>>,
+    /// The topmost branch with a whiteout of its name.
+    whiteout: Option<BranchIndex>,
+    is_dir: bool,
+}
+
+impl<'a, T: Tree> NewEntry<'a, T> {
+    /// Describes an entry whose name is not taken; `sightings` are what the branches have under it, nothing for an object
+    /// without a name.
+    pub(crate) fn new(
+        union: &'a Union<T>,
+        parent: &'a Arc<Inode<T>>,
+        sightings: &[Sighting],
+        is_dir: bool,
+    ) -> Self {
+        Self {
+            union,
+            parent,
+            whiteout: sightings.first().map(|sighting| sighting.branch),
+            is_dir,
+        }
+    }
+
+    /// Chooses the branch for it; `EROFS` when there is none. Those in `full` had no space.
+    pub(crate) fn branch(&self, full: &[BranchIndex]) -> Result<BranchIndex> {
+        let settings = self.union.settings();
+        let members = self.parent.dir()?.state.read().branches();
+        let mut place = Place {
+            branches: u16::try_from(self.union.roots().len()).unwrap_or(u16::MAX),
+            members: &members,
+            whiteout: self.whiteout,
+            opaque: None,
+            covered: None,
+            is_dir: self.is_dir,
+        };
+        let chosen = if full.is_empty() {
+            // The default goes up from the topmost member, above which nothing is opaque.
+            if settings.create != CreatePolicy::TopDownParent {
+                (place.opaque, place.covered) = self.opaque()?;
+            }
+            policy::choose(settings.create, settings.copy_up, &place, self)
+        } else {
+            policy::choose_other(full, &place, self)
+        };
+        chosen.ok_or_else(|| Refusal::ReadOnly.into())
+    }
+
+    /// Returns the branch on which the directory is opaque, and the topmost on which one that holds it is.
+    fn opaque(&self) -> Result<(Option<BranchIndex>, Option<BranchIndex>)> {
+        let own = self.opaque_member(self.parent)?;
+        let (mut inode, mut covered) = (Arc::clone(self.parent), None);
+        while let Some((above, _)) = inode.name() {
+            covered = covered.into_iter().chain(self.opaque_member(&above)?).min();
+            inode = above;
+        }
+        Ok((own, covered))
+    }
+
+    /// Only the last member can be opaque: it would be the last.
+    fn opaque_member(&self, inode: &Inode<T>) -> Result<Option<BranchIndex>> {
+        let last = inode.dir()?.state.read().members.last().cloned();
+        match last {
+            Some(last) if last.powers().whiteouts && self.union.dialect.is_opaque(&last)? => {
+                Ok(Some(last.index()))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+impl<T: Tree> Branches for NewEntry<'_, T> {
+    fn writable(&self, branch: BranchIndex) -> bool {
+        self.union.writable(branch)
+    }
+
+    fn shows(&self, branch: BranchIndex) -> bool {
+        self.whiteout.is_none_or(|whiteout| branch <= whiteout)
+            && self.union.can_hold(self.parent, branch)
+    }
+
+    fn measured(&self, seconds: u32) -> Measured {
+        self.union.measured(Duration::from_secs(u64::from(seconds)))
+    }
+
+    fn turn(&self, turn: Turn) -> u32 {
+        let mut state = self.union.remembered.rotation.lock();
+        match turn {
+            Turn::Take => state.1.take(),
+            Turn::Peek => state.1.peek(),
+        }
+    }
+}
+
+impl<T: Tree> Union<T> {
+    /// Forgets what the create policies remember of the branches, after those or the policy changed. With another
+    /// policy the turns begin at the bottommost writable branch, as in AUFS.
+    pub fn reset_placement(&self) {
+        *self.remembered.measured.lock() = None;
+        let (policy, roots) = (self.settings().create, self.roots());
+        let bottommost = roots.iter().rev().find(|root| root.powers().writable);
+        let mut state = self.remembered.rotation.lock();
+        if let Some(root) = bottommost
+            && state.0 != policy
+        {
+            *state = (policy, Rotation::from(root.index()));
+        }
+    }
+
+    /// Returns the free space of the branches, measured less than `age` ago.
+    pub(crate) fn measured(&self, age: Duration) -> Measured {
+        let known = self.remembered.measured.lock().clone();
+        if let Some((at, measured)) = known
+            && at.elapsed() < age
+        {
+            return measured;
+        }
+        let at = Instant::now();
+        let measured = Measured::new(self.roots().iter().map(|root| free_space(root)));
+        *self.remembered.measured.lock() = Some((at, measured.clone()));
+        measured
+    }
+}
+
+/// Returns the free bytes of a branch that takes changes. One that does not answer has none.
+fn free_space<T: Tree>(root: &Arc<BranchDir<T>>) -> Option<u64> {
+    if !root.powers().writable {
+        return None;
+    }
+    let stat = root.open().and_then(|dir| root.tree().stat_fs(&*dir));
+    match stat {
+        Ok(stat) => Some(
+            stat.blocks_available
+                .saturating_mul(u64::from(stat.fragment_size)),
+        ),
+        Err(errno) => {
+            tracing::warn!(branch = root.index().0, %errno, "a branch does not say how much space it has");
+            None
+        }
+    }
+}
+
+/// Returns whether a branch said that it has no space.
+pub(crate) fn is_full(error: &Error) -> bool {
+    matches!(error, Error::Branch(Errno::NOSPC | Errno::DQUOT))
+}
