@@ -2,7 +2,7 @@
 //!
 //! Everything is there that a union can notice: errno by errno, link counts, times from a
 //! logical clock, inode numbers that are never reused, set-group-id directories, access
-//! control lists that shape modes, holes. What is missing: immutable files, quotas, full disks.
+//! control lists that shape modes, holes. Disks can be full. What is missing: immutable files, quotas.
 
 mod acl;
 mod attrs;

@@ -56,6 +56,7 @@ impl<T: Tree> Union<T> {
         }
         let other = inode.other()?;
         let still = self.held_still(other);
+        let quiet = self.stays(other);
         let (place, data) = {
             let state = other.state.read();
             (state.place.clone(), state.data.clone())
@@ -68,7 +69,7 @@ impl<T: Tree> Union<T> {
             (_, Some((dir, name))) => {
                 let entry = Object::Entry(&*dir.open()?, &name);
                 let done = dir.tree().set_attr(entry, changes);
-                drop(still);
+                drop((still, quiet));
                 match done {
                     Err(Errno::NOENT) if self.moved_from(inode, &dir, &name) => {
                         self.set_other_attr(inode, changes)

@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use rules::lookup::{Seen, Sighting, resolve};
 
-use rules::{Attr, BranchIndex, Changes, Creation, Kind, Name, placement, whiteout};
+use rules::{Attr, BranchIndex, Changes, Creation, Errno, Kind, Name, placement, whiteout};
 use tree::{Object, RenameHow, Tree};
 
 use crate::branch::BranchDir;
 use crate::copy::Copied;
 use crate::error::{Refusal, Result};
 use crate::inode::{Data, Inode, Key, Other};
+use crate::placement::is_full;
 use crate::union::Union;
 
 impl<T: Tree> Union<T> {
@@ -46,14 +47,27 @@ impl<T: Tree> Union<T> {
             self.copy_nameless(inode, other, copied)?;
             return Ok(true);
         }
+        let mut full: Vec<BranchIndex> = Vec::new();
         loop {
             let (parent, name) = inode.name().ok_or(Refusal::Gone)?;
-            let branch = self.copy_up_branch(inode, &parent)?;
-            let target = self.directory_on(&parent, branch)?;
-            if self.publish_copy(inode, &parent, &name, &target, copied, true)? {
-                return Ok(true);
+            let mut branch = self.copy_up_branch(inode, &parent)?;
+            if full.contains(&branch) {
+                let source = other.state.read().branch;
+                let next = self.roomier_above(source, &parent, &full);
+                branch = next.ok_or(Errno::NOSPC)?;
             }
-            // It got another name meanwhile: look again.
+            let published = self
+                .directory_on(&parent, branch)
+                .and_then(|target| self.publish_copy(inode, &parent, &name, &target, copied, true));
+            match published {
+                Ok(true) => return Ok(true),
+                // It got another name meanwhile: look again.
+                Ok(false) => {}
+                Err(error) if is_full(&error) && self.settings().move_when_full => {
+                    full.push(branch);
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
 
@@ -276,7 +290,7 @@ impl<T: Tree> Union<T> {
     }
 
     /// Notes that an object is on another branch now.
-    fn arrived(
+    pub(crate) fn arrived(
         &self,
         inode: &Arc<Inode<T>>,
         target: &Arc<BranchDir<T>>,

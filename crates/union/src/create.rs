@@ -161,15 +161,17 @@ impl<T: Tree> Union<T> {
 
     fn opened_new(&self, inode: &Arc<Inode<T>>, file: T::File) -> Result<Opened<T>> {
         let file = Arc::new(file);
+        let settled = self.writers_bypass();
         let mut state = inode.other()?.state.write();
         state.opens = 1;
+        state.bypassed = settled;
         state.written = true;
         state.data = Some(Data {
             file: Arc::clone(&file),
             writable: true,
         });
         Ok(Opened {
-            settled: self.settings().writers_bypass.then_some(file),
+            settled: settled.then_some(file),
             lent: false,
             keep_cache: false,
             reads_matter: false,

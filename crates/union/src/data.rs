@@ -72,7 +72,7 @@ impl<T: Tree> Union<T> {
                 drop_set_id: flags.drop_set_id,
                 ..Changes::default()
             };
-            self.truncate(inode, other, &changes)?;
+            self.truncate(inode, &changes)?;
         } else if flags.write && self.settings().copy_up_on_open {
             self.copy_up(inode)?;
         }
@@ -91,7 +91,8 @@ impl<T: Tree> Union<T> {
             Err(_) if !flags.write && writable => self.open_data(inode, other, Access::Read)?,
             data => data?,
         };
-        let bypass = data.writable && !pseudo_linked && self.settings().writers_bypass;
+        // What may have to move to another branch stays in sight.
+        let bypass = data.writable && !pseudo_linked && self.writers_bypass();
         let settled = (writable && bypass) || self.is_read_only();
         let settled = settled || lent;
         let waits_for_link = pseudo_linked && !flags.write && !self.settings().link_names_early;
@@ -101,6 +102,7 @@ impl<T: Tree> Union<T> {
         // What the kernel kept is right as long as every change went through it.
         let keep_cache = !state.pages_stale && (self.trusts_branches() || heard);
         state.pages_stale = settled && flags.write;
+        state.bypassed |= settled;
         Ok(Opened {
             settled: settled.then(|| Arc::clone(&data.file)),
             lent,
@@ -123,6 +125,7 @@ impl<T: Tree> Union<T> {
         let mut state = other.state.write();
         state.opens = state.opens.saturating_sub(1);
         state.lent &= state.opens > 0;
+        state.bypassed &= state.opens > 0;
         // An object without a name is reached through its open file alone, until the last reference goes.
         if state.opens == 0 && state.place.is_some() {
             state.data = None;
@@ -153,32 +156,38 @@ impl<T: Tree> Union<T> {
         offset: u64,
         drop_set_id: bool,
     ) -> Result<usize> {
-        let data = self.changeable_data(id)?;
-        let tree = self.tree();
-        if drop_set_id {
-            let changes = Changes {
-                drop_set_id: true,
-                ..Changes::default()
-            };
-            tree.set_attr(Object::File(&*data.file), &changes)?;
-        }
+        let inode = self.apart(self.inode(id)?)?;
         let mut written = 0;
-        while written < buffer.len() {
-            match tree.write(&data.file, &buffer[written..], offset + written as u64) {
-                Ok(0) => break,
-                Ok(count) => written += count,
-                Err(errno) if written == 0 => return Err(errno.into()),
-                // What fitted is written; the next call will say why no more does.
-                Err(_) => break,
+        let done = self.changing(&inode, buffer.len() as u64, |data| {
+            let tree = self.tree();
+            if drop_set_id {
+                let changes = Changes {
+                    drop_set_id: true,
+                    ..Changes::default()
+                };
+                tree.set_attr(Object::File(&*data.file), &changes)?;
             }
+            while written < buffer.len() {
+                match tree.write(&data.file, &buffer[written..], offset + written as u64)? {
+                    0 => break,
+                    count => written += count,
+                }
+            }
+            Ok(())
+        });
+        match done {
+            Err(error) if written == 0 => Err(error),
+            // What fitted is written; the next call will say why no more does.
+            _ => Ok(written),
         }
-        Ok(written)
     }
 
     /// Allocates, punches or shifts space, as `fallocate` does with the same mode.
     pub fn allocate(&self, id: InodeId, mode: u32, offset: u64, length: u64) -> Result<()> {
-        let data = self.changeable_data(id)?;
-        Ok(self.tree().allocate(&data.file, mode, offset, length)?)
+        let inode = self.apart(self.inode(id)?)?;
+        self.changing(&inode, length, |data| {
+            Ok(self.tree().allocate(&data.file, mode, offset, length)?)
+        })
     }
 
     /// Finds data or a hole. `ENXIO` past the end.
@@ -197,11 +206,13 @@ impl<T: Tree> Union<T> {
         to_offset: u64,
         length: u64,
     ) -> Result<u64> {
-        let to = self.changeable_data(to)?;
+        let inode = self.apart(self.inode(to)?)?;
         let source = self.inodes.get(from)?;
-        let from = self.open_data(&source, source.file()?, Access::Read)?;
-        let tree = self.tree();
-        Ok(tree.copy_range(&from.file, from_offset, &to.file, to_offset, length)?)
+        self.changing(&inode, length, |to| {
+            let from = self.open_data(&source, source.file()?, Access::Read)?;
+            let tree = self.tree();
+            Ok(tree.copy_range(&from.file, from_offset, &to.file, to_offset, length)?)
+        })
     }
 
     /// Makes a file durable. One that was opened for writing is copied up first, as AUFS does; any other is
@@ -236,7 +247,7 @@ impl<T: Tree> Union<T> {
         Ok(())
     }
 
-    fn truncate(&self, inode: &Arc<Inode<T>>, other: &Other<T>, changes: &Changes) -> Result<()> {
+    fn truncate(&self, inode: &Arc<Inode<T>>, changes: &Changes) -> Result<()> {
         if self.copy_up_changed(
             inode,
             Copied {
@@ -246,8 +257,9 @@ impl<T: Tree> Union<T> {
         )? {
             return Ok(());
         }
-        let data = self.open_data(inode, other, Access::ReadWrite)?;
-        Ok(self.tree().set_attr(Object::File(&*data.file), changes)?)
+        self.changing(inode, 0, |data| {
+            Ok(self.tree().set_attr(Object::File(&*data.file), changes)?)
+        })
     }
 
     fn refuse_unwritable(&self, inode: &Arc<Inode<T>>, other: &Other<T>) -> Result<()> {

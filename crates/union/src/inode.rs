@@ -3,7 +3,7 @@
 //! An object is found by number, or by what it is on a branch: all names of one file lead to
 //! one inode. It stays while the front end holds references; `forget` gives them back.
 //!
-//! Locks, in the order in which one thread may take them: an object's `moving`, a directory's `change`
+//! Locks, in the order in which one thread may take them: an object's `moving`, its `changing`, a directory's `change`
 //! (two of them by number), a directory's or object's `state`, `names`, the table's shards.
 //! Nothing below `change` is held across a call to a tree.
 
@@ -93,6 +93,8 @@ pub(crate) struct DirectoryState<T: Tree> {
 pub(crate) struct Other<T: Tree> {
     /// Held by whoever copies it up.
     pub(crate) moving: Mutex<()>,
+    /// Held by whoever changes it where it is, and alone by who moves it from one writable branch to another.
+    pub(crate) changing: RwLock<()>,
     pub(crate) state: RwLock<OtherState<T>>,
 }
 
@@ -106,6 +108,8 @@ pub(crate) struct OtherState<T: Tree> {
     pub(crate) opens: u32,
     /// Whether somebody who has it open, or had it since nobody else did, may write.
     pub(crate) written: bool,
+    /// Whether data may bypass the union, since somebody has it open: it has to stay on its branch.
+    pub(crate) bypassed: bool,
     /// Whether it is reachable through the branch's store of pseudo-links, which counts as one link.
     pub(crate) pseudo_linked: bool,
     /// Whether the contents may have changed without the kernel's cache noticing.
@@ -370,6 +374,13 @@ impl<T: Tree> Table<T> {
         self.copies.write().insert(Key::of(attr), number);
     }
 
+    /// Forgets one thing that an inode was on a branch: it is gone there, and its inode number may be used again.
+    pub(crate) fn remove_key(&self, inode: &Arc<Inode<T>>, key: Key) {
+        self.copies.write().remove(&key);
+        inode.keys.lock().retain(|known| *known != key);
+        self.drop_key(inode, key);
+    }
+
     /// Forgets what an inode is on the branches: its last name is gone, its inode numbers may be used again.
     pub(crate) fn remove_keys(&self, inode: &Arc<Inode<T>>) {
         let keys = std::mem::take(&mut *inode.keys.lock());
@@ -586,12 +597,14 @@ impl<T: Tree> Table<T> {
                 pseudo_linked,
             } => Body::Other(Box::new(Other {
                 moving: Mutex::new(()),
+                changing: RwLock::new(()),
                 state: RwLock::new(OtherState {
                     branch,
                     place,
                     data: None,
                     opens: 0,
                     written: false,
+                    bypassed: false,
                     pseudo_linked,
                     pages_stale: false,
                     lendable: false,

@@ -29,6 +29,7 @@ mod pending;
 mod placement;
 mod pseudo_link;
 mod reading;
+mod relocate;
 mod remove;
 mod rename;
 mod restack;

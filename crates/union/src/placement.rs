@@ -143,6 +143,20 @@ impl<T: Tree> Union<T> {
         }
     }
 
+    /// Returns the branch with the most space that can take a copy of something on `source`, none of those in `full`.
+    pub(crate) fn roomier_above(
+        &self,
+        source: BranchIndex,
+        parent: &Arc<Inode<T>>,
+        full: &[BranchIndex],
+    ) -> Option<BranchIndex> {
+        let measured = self.measured(Duration::ZERO);
+        let above = (0..source.0).map(BranchIndex);
+        above
+            .filter(|branch| !full.contains(branch) && self.can_hold(parent, *branch))
+            .max_by_key(|branch| measured.free(*branch))
+    }
+
     /// Returns the free space of the branches, measured less than `age` ago.
     pub(crate) fn measured(&self, age: Duration) -> Measured {
         let known = self.remembered.measured.lock().clone();

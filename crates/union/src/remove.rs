@@ -174,7 +174,8 @@ impl<T: Tree> Union<T> {
         Ok(member.tree().look(&*member.open()?, name)?)
     }
 
-    fn note_removal(
+    /// Notes what the removal of a name did on a branch.
+    pub(crate) fn note_removal(
         &self,
         parent: &Arc<Inode<T>>,
         branch: BranchIndex,

@@ -38,6 +38,7 @@ impl<T: Tree> Union<T> {
         let inode = self.apart(self.inode(id)?)?;
         self.make_changeable(&inode)?;
         let still = inode.other().ok().and_then(|other| self.held_still(other));
+        let _quiet = inode.other().ok().and_then(|other| self.stays(other));
         self.on_object(&inode, |tree, object| {
             tree.set_xattr(object, name, value, how)
         })?;
@@ -51,6 +52,7 @@ impl<T: Tree> Union<T> {
         let inode = self.apart(self.inode(id)?)?;
         self.make_changeable(&inode)?;
         let still = inode.other().ok().and_then(|other| self.held_still(other));
+        let _quiet = inode.other().ok().and_then(|other| self.stays(other));
         self.on_object(&inode, |tree, object| tree.remove_xattr(object, name))?;
         drop(still);
         self.touched_dir(&inode)

@@ -21,7 +21,7 @@ pub(crate) const NAME_MAX: usize = 255;
 pub(crate) const MAX_LINKS: u32 = 65_000;
 /// What the logical clock counts from, in seconds.
 const EPOCH: i64 = 1_000_000_000;
-/// How many blocks and inodes a disk claims to have.
+/// How many blocks and inodes a disk has unless it is told otherwise.
 const CAPACITY: u64 = 1 << 20;
 
 /// A filesystem in memory. Clones are the same disk.
@@ -41,6 +41,8 @@ pub(crate) struct Table {
     next_ino: Ino,
     ticks: u64,
     pub(crate) refused_xattrs: XattrClasses,
+    /// How many blocks there are for data.
+    capacity: u64,
 }
 
 impl MemoryDisk {
@@ -53,6 +55,7 @@ impl MemoryDisk {
             next_ino: ROOT,
             ticks: 0,
             refused_xattrs: XattrClasses::NONE,
+            capacity: CAPACITY,
         };
         table.add(Body::empty_dir(ROOT), 0o755, 0, 0);
         let dev = NEXT_DEV.fetch_add(1, Ordering::Relaxed);
@@ -96,6 +99,12 @@ impl MemoryDisk {
         })
     }
 
+    /// Makes the disk as large as so many blocks of 4096 bytes. What does not fit any more is `ENOSPC`: data, and new
+    /// objects once nothing is free.
+    pub fn resize(&self, blocks: u64) {
+        self.lock().capacity = blocks;
+    }
+
     /// Returns the device number.
     pub fn dev(&self) -> u64 {
         self.0.dev
@@ -115,11 +124,10 @@ impl MemoryDisk {
     pub(crate) fn stat_fs(&self) -> StatFs {
         let table = self.lock();
         let linked = || table.inodes.values().filter(|inode| inode.nlink > 0);
-        let sectors: u64 = linked().map(|inode| inode.attr(0, 0).blocks).sum();
-        let free = CAPACITY.saturating_sub(sectors / (BLOCK / 512));
+        let free = table.free();
         StatFs {
             dev: self.dev(),
-            blocks: CAPACITY,
+            blocks: table.capacity,
             blocks_free: free,
             blocks_available: free,
             files: CAPACITY,
@@ -146,6 +154,13 @@ impl Table {
         self.inodes
             .get_mut(&ino)
             .expect("inodes are never forgotten")
+    }
+
+    /// Returns how many blocks are free.
+    pub(crate) fn free(&self) -> u64 {
+        let linked = self.inodes.values().filter(|inode| inode.nlink > 0);
+        let sectors: u64 = linked.map(|inode| inode.attr(0, 0).blocks).sum();
+        self.capacity.saturating_sub(sectors / (BLOCK / 512))
     }
 
     /// Advances the clock and returns the new present.

@@ -57,7 +57,9 @@ impl File {
             .ok_or(Errno::FBIG)?;
         let count = room.min(buffer.len() as u64) as usize;
         let mut table = self.disk.lock();
-        table.content_mut(self.ino).write(&buffer[..count], offset);
+        table.with_room(self.ino, |content| {
+            content.write(&buffer[..count], offset);
+        })?;
         table.touch_data(self.ino);
         Ok(count)
     }
@@ -134,9 +136,9 @@ impl File {
             .ok_or(Errno::FBIG)?;
         let length = length.min(room);
         let mut table = to.disk.lock();
-        table
-            .content_mut(to.ino)
-            .copy_from(&content, from_offset, to_offset, length);
+        table.with_room(to.ino, |target| {
+            target.copy_from(&content, from_offset, to_offset, length);
+        })?;
         table.touch_data(to.ino);
         Ok(length)
     }
@@ -150,9 +152,10 @@ impl File {
         }
         let content = self.disk.lock().content(self.ino).clone();
         let mut table = to.disk.lock();
-        let target = table.content_mut(to.ino);
-        target.copy_from(&content, 0, 0, length.min(content.size()));
-        target.resize(length);
+        table.with_room(to.ino, |target| {
+            target.copy_from(&content, 0, 0, length.min(content.size()));
+            target.resize(length);
+        })?;
         table.touch_data(to.ino);
         Ok(())
     }
@@ -170,6 +173,19 @@ impl Table {
             Body::File(content) => content,
             _ => unreachable!("a handle of a file is of a regular file"),
         }
+    }
+
+    /// Changes the bytes of a file, unless they would take more than is free.
+    fn with_room(&mut self, ino: Ino, change: impl FnOnce(&mut Content)) -> Result<(), Errno> {
+        let free = self.free();
+        let content = self.content_mut(ino);
+        let (before, mut changed) = (content.sectors(), content.clone());
+        change(&mut changed);
+        if changed.sectors().saturating_sub(before) / (BLOCK / 512) > free {
+            return Err(Errno::NOSPC);
+        }
+        *content = changed;
+        Ok(())
     }
 
     /// Notes a read as mounts with `relatime` do: when the file changed since the last one.

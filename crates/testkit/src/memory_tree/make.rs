@@ -21,6 +21,9 @@ impl Table {
         how: &Creation,
     ) -> Result<Ino, Errno> {
         self.vacancy(dir, name)?;
+        if self.free() == 0 {
+            return Err(Errno::NOSPC);
+        }
         let ino = self.make_unnamed(dir, body, how);
         self.insert_name(dir, name, ino);
         Ok(ino)
