@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rules::lookup::{Seen, Sighting, resolve};
 
 use rules::{Attr, BranchIndex, Changes, Creation, Errno, Kind, Name, placement, whiteout};
-use tree::{Object, RenameHow, Tree};
+use tree::{Object, RenameHow, Tree, XattrHow};
 
 use crate::branch::BranchDir;
 use crate::copy::Copied;
@@ -342,19 +342,7 @@ impl<T: Tree> Union<T> {
             build.made = true;
             let copy = Object::Entry(&*handle, &build.temporary);
             if downwards {
-                // Below what shows, only what access depends on matters.
-                let owner = Changes {
-                    uid: Some(original.uid),
-                    gid: Some(original.gid),
-                    ..Changes::default()
-                };
-                tree.set_attr(
-                    copy,
-                    &Changes {
-                        perm: Some(original.perm),
-                        ..owner
-                    },
-                )?;
+                copy_access(top.tree(), Object::Dir(&*source_dir), &original, tree, copy)?;
             } else {
                 let ignored = above.powers().ignored_xattrs;
                 let source = Object::Dir(&*source_dir);
@@ -411,3 +399,39 @@ impl<T: Tree> Union<T> {
         Ok(())
     }
 }
+
+/// Copies what access to a directory and to what is made in it depends on: owner, permissions and ACLs. Below what shows,
+/// nothing else matters.
+fn copy_access<T: Tree>(
+    from_tree: &T,
+    from: Object<'_, T>,
+    original: &Attr,
+    to_tree: &T,
+    to: Object<'_, T>,
+) -> Result<()> {
+    let owner = Changes {
+        uid: Some(original.uid),
+        gid: Some(original.gid),
+        ..Changes::default()
+    };
+    to_tree.set_attr(to, &owner)?;
+    for list in ACLS {
+        let set = match from_tree.xattr(from, list) {
+            Ok(value) => to_tree.set_xattr(to, list, &value, XattrHow::Set),
+            // Not even one that the directory above hands down.
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => to_tree.remove_xattr(to, list),
+            Err(errno) => Err(errno),
+        };
+        match set {
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    let perm = Changes {
+        perm: Some(original.perm),
+        ..Changes::default()
+    };
+    Ok(to_tree.set_attr(to, &perm)?)
+}
+
+const ACLS: [&[u8]; 2] = [b"system.posix_acl_default", b"system.posix_acl_access"];

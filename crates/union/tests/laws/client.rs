@@ -166,7 +166,7 @@ impl Client {
 /// Reads a whole file that may or may not be open.
 pub(crate) fn read_all(union: &MemoryUnion, id: InodeId) -> Result<Vec<u8>> {
     union.open(id, OpenFlags::default())?;
-    let mut bytes = vec![0; 4096];
+    let mut bytes = vec![0; 16 << 10];
     let count = union.read(id, &mut bytes, 0);
     union.release(id);
     bytes.truncate(count?);

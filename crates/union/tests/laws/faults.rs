@@ -7,7 +7,7 @@ use union::{Error, Result};
 
 use crate::client::{Client, errno};
 use crate::operation::{Op, any_op};
-use crate::outcomes::{clean, expected};
+use crate::outcomes::{clean, expected, may_say_no};
 use crate::plain;
 use crate::stack::{Plan, Stack, any_plan};
 use crate::view::{View, view};
@@ -171,7 +171,7 @@ impl Case<'_> {
         shown: &View,
         done: &Result<()>,
     ) -> std::result::Result<(), String> {
-        let model = shown.to_tree();
+        let (model, before) = (shown.to_tree(), shown);
         let should = plain::apply(&model, self.op);
         let repeated = client.apply(self.op);
         let shown = view(&client.union)?;
@@ -179,6 +179,8 @@ impl Case<'_> {
             View::of_tree(&model)
         } else if self.old == self.new && done.is_err() {
             self.old.clone()
+        } else if may_say_no(self.plan, self.op, &repeated, should) {
+            before.clone()
         } else {
             return Err(format!(
                 "repeated, the union says {repeated:?}, a plain directory {should:?}"

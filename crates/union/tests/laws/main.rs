@@ -10,6 +10,7 @@ mod check;
 mod client;
 mod damage;
 mod faults;
+mod full;
 mod handles;
 mod listings;
 mod lower_permissions;

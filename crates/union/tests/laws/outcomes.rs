@@ -84,6 +84,9 @@ pub(crate) fn may_say_no(
     done: &Result<()>,
     should: std::result::Result<(), Errno>,
 ) -> bool {
+    if plan.may_be_full() && *done == Err(Errno::NOSPC.into()) {
+        return true;
+    }
     let Err(error @ Error::Refused(_)) = done else {
         return false;
     };

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use rules::options::{CreatePolicy, Watermark};
 use rules::placement::CopyUpPolicy;
 use rules::{CopyUpOnOpen, Powers};
 use testkit::{Faults, Faulty, MemoryDisk, MemoryTree, draw, plant};
+use tree::Tree;
 use union::{Branch, DialectKind, DirectChanges, OverlayMarks, Settings, Union};
 
 use crate::operation::any_path;
@@ -36,6 +39,8 @@ pub(crate) struct Plan {
     pub(crate) branches: Vec<(Mode, String)>,
     /// What branches may be used for beyond what their mode says.
     pub(crate) powers: Vec<(usize, Empower)>,
+    /// How many blocks are free on each branch's disk once it is mounted; nothing: as many as anybody needs.
+    pub(crate) free: Vec<u64>,
 }
 
 /// The branches on their disks, which outlive unions over them.
@@ -44,6 +49,7 @@ pub(crate) struct Stack {
     pub(crate) trees: Vec<MemoryTree>,
     pub(crate) faults: Faults,
     read_only: Vec<(usize, String)>,
+    filled: AtomicBool,
 }
 
 pub(crate) type MemoryUnion = Union<Faulty<MemoryTree>>;
@@ -59,6 +65,7 @@ impl Plan {
             one_disk: false,
             branches: branches.collect(),
             powers: Vec::new(),
+            free: Vec::new(),
         };
         plan.with(|settings| settings.direct_changes = DirectChanges::None)
     }
@@ -67,6 +74,14 @@ impl Plan {
     pub(crate) fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         change(&mut self.settings);
         self
+    }
+
+    /// Returns the same stack with so many blocks free on each branch.
+    pub(crate) fn with_free(self, free: &[u64]) -> Self {
+        Self {
+            free: free.to_vec(),
+            ..self
+        }
     }
 
     /// Returns the same stack in overlay's format.
@@ -121,7 +136,18 @@ impl Plan {
             trees,
             faults: Faults::none(),
             read_only,
+            filled: AtomicBool::new(false),
         }
+    }
+
+    /// Returns whether a new entry inherits what its directory shows.
+    pub(crate) fn inherits(&self) -> bool {
+        inherits(self.settings.create, self.settings.move_when_full)
+    }
+
+    /// Returns whether a disk may have no space for a change.
+    pub(crate) fn may_be_full(&self) -> bool {
+        self.free.iter().any(|free| *free < 100)
     }
 
     /// Returns whether changes can be refused for want of a writable branch.
@@ -152,6 +178,9 @@ impl fmt::Debug for Plan {
         for (mode, text) in &self.branches {
             writeln!(f, "--- {mode:?}\n{}", text.trim_end())?;
         }
+        if !self.free.is_empty() {
+            writeln!(f, "free: {:?}", self.free)?;
+        }
         Ok(())
     }
 }
@@ -176,7 +205,19 @@ impl Stack {
                 powers: changes.fold(powers, |powers, (_, change)| change(powers)),
             }
         });
-        Union::new(branches.collect(), self.plan.settings.clone())
+        let union = Union::new(branches.collect(), self.plan.settings.clone())?;
+        if !self.filled.swap(true, Ordering::Relaxed) {
+            for (tree, free) in self.trees.iter().zip(&self.plan.free) {
+                let stat = tree
+                    .disk()
+                    .tree()
+                    .root()
+                    .and_then(|root| tree.stat_fs(&root));
+                let stat = stat.expect("a disk in memory answers");
+                tree.disk().resize(stat.blocks - stat.blocks_free + free);
+            }
+        }
+        Ok(union)
     }
 
     /// Returns which read-only branch is not what it was.
@@ -306,6 +347,11 @@ fn any_modes() -> impl Strategy<Value = Vec<Mode>> {
     ])
 }
 
+/// Returns whether new entries go to the topmost branch of their directory, whose attributes the union shows.
+fn inherits(create: CreatePolicy, moves: bool) -> bool {
+    create == CreatePolicy::TopDownParent && !moves
+}
+
 /// Returns random stacks.
 pub(crate) fn any_plan() -> impl Strategy<Value = Plan> {
     let dialect = prop_oneof![
@@ -320,6 +366,22 @@ pub(crate) fn any_plan() -> impl Strategy<Value = Plan> {
         1 => Just(CopyUpPolicy::BottomUpParent),
         1 => Just(CopyUpPolicy::BottomUp),
     ];
+    let low = Watermark {
+        bytes: 450 << 12,
+        seconds: Some(0),
+    };
+    let create = prop_oneof![
+        6 => Just(CreatePolicy::TopDownParent),
+        1 => Just(CreatePolicy::RoundRobin),
+        1 => Just(CreatePolicy::MostFreeSpace { seconds: Some(0) }),
+        1 => Just(CreatePolicy::MostFreeSpaceRoundRobin(low)),
+        1 => Just(CreatePolicy::TopDownMostFreeSpace(low)),
+        1 => Just(CreatePolicy::ParentMostFreeSpace { seconds: Some(0) }),
+        1 => Just(CreatePolicy::ParentMostFreeSpaceRoundRobin(low)),
+    ];
+    // Enough for everybody, and not the same.
+    let free = vec(400..500u64, 4);
+    let policies = (policy, create, any::<bool>(), free);
     let bits = (
         any::<bool>(),
         any::<bool>(),
@@ -327,18 +389,25 @@ pub(crate) fn any_plan() -> impl Strategy<Value = Plan> {
         proptest::bool::weighted(0.2),
         any_on_open(),
     );
-    (dialect, changes, policy, bits, any_modes(), items).prop_map(
+    (dialect, changes, policies, bits, any_modes(), items).prop_map(
         |(
             dialect,
             changes,
-            policy,
+            (policy, create, moves, free),
             (one_disk, early_links, eager, opaque, on_open),
             modes,
             items,
         )| {
             let mut branches = vec![Sketch::default(); modes.len()];
             let overlay = dialect != DialectKind::Aufs;
+            // What a new entry inherits comes from the directory on the branch that receives it, see docs/semantics.md.
+            let inherits = inherits(create, moves);
             for (branch, path, item, variant) in items {
+                let variant = if inherits {
+                    variant
+                } else {
+                    variant & !0xc1 | 2
+                };
                 let index = usize::from(branch) % branches.len();
                 if overlay && matches!(item, Item::Link(_)) && modes[index] != Mode::Rw {
                     // Names of one lower file part when one of them is copied up, as in overlayfs.
@@ -358,10 +427,13 @@ pub(crate) fn any_plan() -> impl Strategy<Value = Plan> {
                 one_disk,
                 branches: modes.into_iter().zip(texts).collect(),
                 powers: on_open.map(|powers| (last, powers)).into_iter().collect(),
+                free: if one_disk { Vec::new() } else { free },
             };
             plan.with(|settings| {
                 settings.direct_changes = changes;
                 settings.copy_up = policy;
+                settings.create = create;
+                settings.move_when_full = moves;
                 settings.link_names_early = early_links;
                 settings.copy_up_on_open = eager && overlay;
                 settings.always_opaque = opaque;
