@@ -69,8 +69,14 @@ errnos! {
     OVERFLOW = 75, "value too large for defined data type";
     OPNOTSUPP = 95, "operation not supported";
     NOTCONN = 107, "transport endpoint is not connected";
+    SHUTDOWN = 108, "cannot send after transport endpoint shutdown";
+    TIMEDOUT = 110, "connection timed out";
+    HOSTDOWN = 112, "host is down";
     STALE = 116, "stale file handle";
+    UCLEAN = 117, "structure needs cleaning";
+    REMOTEIO = 121, "remote input/output error";
     DQUOT = 122, "disk quota exceeded";
+    NOMEDIUM = 123, "no medium found";
 }
 
 impl Errno {

@@ -4,7 +4,7 @@
 //! count, then run again for each number up to it. All branches of a stack share one
 //! [`Faults`], so that the count runs through the whole operation.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rules::{Attr, Changes, Creation, Errno, Name, StatFs};
@@ -134,15 +134,41 @@ pub struct Faulty<T> {
     inner: T,
     faults: Faults,
     writes: AtomicU64,
+    gone: Gone,
+}
+
+/// Whether a disk is gone: every call by name is `EIO` then. Clones are the same disk.
+#[derive(Debug, Clone, Default)]
+pub struct Gone(Arc<AtomicBool>);
+
+impl Gone {
+    /// Takes the disk away, or brings it back as it was.
+    pub fn set(&self, gone: bool) {
+        self.0.store(gone, Ordering::Relaxed);
+    }
+
+    fn check(&self) -> Result<(), Errno> {
+        if self.0.load(Ordering::Relaxed) {
+            Err(Errno::IO)
+        } else {
+            Ok(())
+        }
+    }
 }
 
 impl<T: Tree> Faulty<T> {
     /// Wraps a tree; the faults are shared with the other branches of the stack.
     pub fn new(inner: T, faults: &Faults) -> Self {
+        Self::on(inner, faults, &Gone::default())
+    }
+
+    /// Wraps a tree on a disk that may be gone.
+    pub fn on(inner: T, faults: &Faults, gone: &Gone) -> Self {
         Self {
             inner,
             faults: faults.clone(),
             writes: AtomicU64::new(0),
+            gone: gone.clone(),
         }
     }
 
@@ -163,6 +189,7 @@ impl<T: Tree> Faulty<T> {
 
     /// Counts a write that happens either wholly or not at all.
     fn write_or_fail(&self, method: &'static str) -> Result<(), Errno> {
+        self.gone.check()?;
         match self.count(method) {
             Fate::Done => Ok(()),
             Fate::Failed(errno) | Fate::Torn(errno) => Err(errno),
@@ -192,18 +219,22 @@ impl<T: Tree> Tree for Faulty<T> {
     }
 
     fn open_dir(&self, dir: &T::Dir, name: &Name) -> Result<T::Dir, Errno> {
+        self.gone.check()?;
         self.inner.open_dir(dir, name)
     }
 
     fn list(&self, dir: &T::Dir) -> Result<Vec<DirEntry>, Errno> {
+        self.gone.check()?;
         self.inner.list(dir)
     }
 
     fn look(&self, dir: &T::Dir, name: &Name) -> Result<Option<Attr>, Errno> {
+        self.gone.check()?;
         self.inner.look(dir, name)
     }
 
     fn attr(&self, object: Object<'_, Self>) -> Result<Attr, Errno> {
+        self.gone.check()?;
         self.inner.attr(unwrapped(object))
     }
 
@@ -213,6 +244,7 @@ impl<T: Tree> Tree for Faulty<T> {
     }
 
     fn read_link(&self, dir: &T::Dir, name: &Name) -> Result<Vec<u8>, Errno> {
+        self.gone.check()?;
         self.inner.read_link(dir, name)
     }
 
@@ -286,10 +318,12 @@ impl<T: Tree> Tree for Faulty<T> {
     }
 
     fn xattr(&self, object: Object<'_, Self>, name: &[u8]) -> Result<Vec<u8>, Errno> {
+        self.gone.check()?;
         self.inner.xattr(unwrapped(object), name)
     }
 
     fn xattr_names(&self, object: Object<'_, Self>) -> Result<Vec<Vec<u8>>, Errno> {
+        self.gone.check()?;
         self.inner.xattr_names(unwrapped(object))
     }
 
@@ -310,6 +344,7 @@ impl<T: Tree> Tree for Faulty<T> {
     }
 
     fn open_file(&self, dir: &T::Dir, name: &Name, access: Access) -> Result<T::File, Errno> {
+        self.gone.check()?;
         self.inner.open_file(dir, name, access)
     }
 
@@ -388,6 +423,7 @@ impl<T: Tree> Tree for Faulty<T> {
     }
 
     fn stat_fs(&self, dir: &T::Dir) -> Result<StatFs, Errno> {
+        self.gone.check()?;
         self.inner.stat_fs(dir)
     }
 }

@@ -9,7 +9,7 @@ mod memory_tree;
 mod mount_guard;
 pub mod notation;
 
-pub use faulty::{Faults, Faulty};
+pub use faulty::{Faults, Faulty, Gone};
 pub use memory_tree::{Dir, File, MemoryDisk, MemoryTree};
 pub use mount_guard::{MountGuard, require_root, require_root_and_fuse};
 pub use notation::{contents, draw, plant};

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use rules::{BranchIndex, Errno, Name, Powers};
@@ -31,6 +32,8 @@ pub(crate) struct Placed<T: Tree> {
     powers: AtomicU32,
     /// The filesystem that its root is on.
     pub(crate) dev: u64,
+    /// When it did not answer last.
+    pub(crate) failed: Mutex<Option<Instant>>,
     cache: Arc<HandleCache<T>>,
 }
 
@@ -111,6 +114,7 @@ impl<T: Tree> BranchDir<T> {
             tree,
             powers: AtomicU32::new(powers.bits()),
             dev,
+            failed: Mutex::default(),
             cache: Arc::clone(cache),
         });
         let state = DirState {

@@ -327,9 +327,8 @@ impl<T: Tree> Union<T> {
         if inode.dir()?.state.read().removed {
             return Err(Refusal::NotFound.into());
         }
-        let top = self.top_of(inode)?;
+        let (top, original) = self.top_with_attr(inode)?;
         let source_dir = top.open()?;
-        let original = top.tree().attr(Object::Dir(&*source_dir))?;
         let tree = above.tree();
         let handle = above.open()?;
         let mut build = self.begin(&above, &name);

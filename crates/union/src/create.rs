@@ -217,7 +217,8 @@ impl<T: Tree> Union<T> {
         })
     }
 
-    /// Makes something new on the branch that the policy chooses. With `moveonenospc`, when that is full, on another one.
+    /// Makes something new on the branch that the policy chooses; on another one when that fails, and, with `moveonenospc`,
+    /// when it is full.
     fn with_space<R>(
         &self,
         parent: &Arc<Inode<T>>,
@@ -234,6 +235,12 @@ impl<T: Tree> Union<T> {
                     full.push(branch);
                     branch = new.branch(&full).or(Err(error))?;
                     tracing::debug!(full = ?full, branch = branch.0, "made on a branch with more space");
+                }
+                Err(error)
+                    if !self.is_failing(branch)
+                        && self.goes_on_without(&self.root_of(branch), &error) =>
+                {
+                    branch = new.branch(&full).or(Err(error))?;
                 }
                 done => return done,
             }

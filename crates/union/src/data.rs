@@ -10,7 +10,7 @@ use tree::{Access, Object, Seek, SyncHow, Tree};
 
 use crate::api::{InodeId, OpenFlags, Opened};
 use crate::copy::Copied;
-use crate::error::{Refusal, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::inode::{Data, Inode, Other};
 use crate::union::Union;
 
@@ -241,10 +241,13 @@ impl<T: Tree> Union<T> {
         let inode = self.inode(id)?;
         self.publish_in(&inode)?;
         let members = inode.dir()?.state.read().members.clone();
+        // The others are made durable even when one cannot be.
+        let mut done = Ok(());
         for member in members.iter().filter(|member| member.powers().writable) {
-            member.tree().sync_dir(&*member.open()?)?;
+            let synced = member.open().and_then(|dir| member.tree().sync_dir(&*dir));
+            done = done.and(synced.map_err(Error::from));
         }
-        Ok(())
+        done
     }
 
     fn truncate(&self, inode: &Arc<Inode<T>>, changes: &Changes) -> Result<()> {

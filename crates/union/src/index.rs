@@ -10,6 +10,8 @@ use rules::lookup::{Resolution, Seen, Sighting, dirs, resolve};
 use rules::{BranchIndex, Kind, Name, Time};
 use smallvec::SmallVec;
 
+use crate::failing::Unread;
+
 pub(crate) type Sightings = SmallVec<[Sighting; 2]>;
 
 /// The names of one directory.
@@ -22,6 +24,8 @@ pub(crate) struct Index {
     heard: Option<Vec<BranchIndex>>,
     /// Whether it is kept only for comparison with what is read next.
     stale: bool,
+    /// The members that did not answer.
+    unread: Option<Unread>,
     listing: Option<Arc<Listing>>,
     /// What names meant when their topmost branch got another place or left.
     uncovered: Vec<(Name, Resolution)>,
@@ -69,12 +73,29 @@ pub(crate) struct ListedName {
 }
 
 impl Index {
-    /// Returns what the branches say about a name.
+    /// Returns what the branches that answer say about a name.
+    pub(crate) fn known(&self, name: &[u8]) -> Sightings {
+        let slot = self.names.get(name);
+        slot.map(|slot| slot.sightings.clone()).unwrap_or_default()
+    }
+
+    /// Returns what the branches say about a name. One that did not answer may have it, below what is known.
     pub(crate) fn sightings(&self, name: &[u8]) -> Sightings {
-        self.names
-            .get(name)
-            .map(|slot| slot.sightings.clone())
-            .unwrap_or_default()
+        let mut sightings = self.known(name);
+        if let Some(unread) = &self.unread {
+            unread.complete(&mut sightings);
+        }
+        sightings
+    }
+
+    /// Notes which members did not answer.
+    pub(crate) fn miss(&mut self, unread: Option<Unread>) {
+        self.unread = unread;
+    }
+
+    /// Returns which members did not answer.
+    pub(crate) fn unread(&self) -> Option<&Unread> {
+        self.unread.as_ref()
     }
 
     /// Returns what the branches say about each name.

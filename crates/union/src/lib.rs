@@ -13,6 +13,7 @@ mod data;
 mod dialect;
 mod direct;
 mod error;
+mod failing;
 mod gate;
 mod index;
 mod inode;

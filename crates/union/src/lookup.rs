@@ -9,9 +9,9 @@ use tree::{Object, Tree};
 
 use crate::api::{Entry, InodeId};
 use crate::branch::BranchDir;
-use crate::error::{Refusal, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::inode::{Inode, NewBody};
-use crate::union::{Union, merged};
+use crate::union::Union;
 
 /// How often a lookup starts over because a branch changed, behind the union's back or by another thread.
 const ATTEMPTS: usize = 16;
@@ -169,13 +169,7 @@ impl<T: Tree> Union<T> {
             let member = |branch| state.member(branch).map(|dir| dir.child(name.clone()));
             dirs(sightings).filter_map(member).collect()
         };
-        let Some(top) = candidates.first() else {
-            return Ok(None);
-        };
-        let Some((above, _)) = top.place() else {
-            return Ok(None);
-        };
-        let Some(attr) = top.tree().look(&*above.open()?, name)? else {
+        let Some(attr) = self.look_topmost(&candidates, name)? else {
             return Ok(None);
         };
         self.part_moved(&attr, parent, name);
@@ -187,7 +181,7 @@ impl<T: Tree> Union<T> {
         let (inode, members) = match known {
             Some(known) => (known, Vec::new()),
             None => {
-                let members = merged(&self.dialect, candidates)?;
+                let members = self.merged(candidates)?;
                 let make = || {
                     fresh = Some(());
                     NewBody::Dir(members.clone())
@@ -236,6 +230,24 @@ impl<T: Tree> Union<T> {
         let attr = self.with_links(&inode, attr);
         let attr = attr.inspect_err(|_| self.inodes.forget(&inode, 1))?;
         Ok(Some((inode, attr)))
+    }
+
+    /// Returns the attributes of the topmost of these directories, which all have the name, that answers.
+    fn look_topmost(&self, candidates: &[Arc<BranchDir<T>>], name: &Name) -> Result<Option<Attr>> {
+        let mut failed = None;
+        for dir in candidates {
+            let Some((above, _)) = dir.place() else {
+                return Ok(None);
+            };
+            let look = above.open().and_then(|above| dir.tree().look(&above, name));
+            match look.map_err(Error::from) {
+                Err(error) if self.goes_on_without(dir, &error) => {
+                    failed.get_or_insert(error);
+                }
+                found => return found,
+            }
+        }
+        failed.map_or(Ok(None), Err)
     }
 
     /// Returns whether what a known directory merges was checked since anything could have changed it.
@@ -287,8 +299,7 @@ impl<T: Tree> Union<T> {
     /// As `attr_of`, for the union's own purposes: nobody is told.
     pub(crate) fn attr_of_quietly(&self, inode: &Inode<T>) -> Result<Attr> {
         let Ok(other) = inode.other() else {
-            let top = self.top_of(inode)?;
-            let attr = top.tree().attr(Object::Dir(&*top.open()?))?;
+            let (_, attr) = self.top_with_attr(inode)?;
             return self.with_links(inode, attr);
         };
         let (data, place, pseudo_linked, last) = {
@@ -346,8 +357,13 @@ impl<T: Tree> Union<T> {
             None => {
                 let mut links = 0u32;
                 for member in below {
-                    let attr = member.tree().attr(Object::Dir(&*member.open()?))?;
-                    links = links.saturating_add(attr.nlink.saturating_sub(2));
+                    let attr = member
+                        .open()
+                        .and_then(|dir| member.tree().attr(Object::Dir(&*dir)));
+                    match attr.map_err(Error::from) {
+                        Err(error) if self.goes_on_without(&member, &error) => {}
+                        attr => links = links.saturating_add(attr?.nlink.saturating_sub(2)),
+                    }
                 }
                 let mut state = directory.state.write();
                 if self.trusts_branches() || state.is_heard() {

@@ -13,7 +13,7 @@ use crate::api::InodeId;
 use crate::branch::BranchDir;
 use crate::error::Result;
 use crate::inode::{Inode, Key};
-use crate::union::{Union, merged};
+use crate::union::Union;
 
 /// A directory of the union, a name in it, and what was seen under that.
 pub(crate) type Place<'a, T> = (&'a Arc<Inode<T>>, &'a Name, &'a [Sighting]);
@@ -34,7 +34,7 @@ impl<T: Tree> Union<T> {
         }
         let Some((parent, name)) = inode.name() else {
             if inode.id == InodeId::ROOT {
-                let members = merged(&self.dialect, self.roots().iter().cloned())?;
+                let members = self.merged(self.roots().iter().cloned())?;
                 self.reconcile(inode, None, members, generation)?;
             }
             return Ok(());
@@ -113,7 +113,7 @@ impl<T: Tree> Union<T> {
         };
         let attr = top.tree().attr(Object::Dir(&*top.open()?))?;
         match self.inodes.known(&attr) {
-            Some(known) if Arc::ptr_eq(&known, inode) => merged(&self.dialect, candidates),
+            Some(known) if Arc::ptr_eq(&known, inode) => self.merged(candidates),
             _ => Ok(Vec::new()),
         }
     }

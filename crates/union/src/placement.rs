@@ -79,7 +79,10 @@ impl<'a, T: Tree> NewEntry<'a, T> {
         } else {
             policy::choose_other(full, &place, self)
         };
-        chosen.ok_or_else(|| Refusal::ReadOnly.into())
+        let failing = || members.iter().any(|branch| self.union.is_failing(*branch));
+        chosen
+            .or_else(|| failing().then(|| policy::choose_other(full, &place, self))?)
+            .ok_or_else(|| Refusal::ReadOnly.into())
     }
 
     /// Returns the branch on which the directory is opaque, and the topmost on which one that holds it is.
@@ -97,9 +100,10 @@ impl<'a, T: Tree> NewEntry<'a, T> {
     fn opaque_member(&self, inode: &Inode<T>) -> Result<Option<BranchIndex>> {
         let last = inode.dir()?.state.read().members.last().cloned();
         match last {
-            Some(last) if last.powers().whiteouts && self.union.dialect.is_opaque(&last)? => {
-                Ok(Some(last.index()))
-            }
+            Some(last) if last.powers().whiteouts => match self.union.dialect.is_opaque(&last) {
+                Err(error) if self.union.goes_on_without(&last, &error) => Ok(None),
+                opaque => Ok(opaque?.then(|| last.index())),
+            },
             _ => Ok(None),
         }
     }
@@ -107,11 +111,12 @@ impl<'a, T: Tree> NewEntry<'a, T> {
 
 impl<T: Tree> Branches for NewEntry<'_, T> {
     fn writable(&self, branch: BranchIndex) -> bool {
-        self.union.writable(branch)
+        self.union.writable(branch) && !self.union.is_failing(branch)
     }
 
     fn shows(&self, branch: BranchIndex) -> bool {
-        self.whiteout.is_none_or(|whiteout| branch <= whiteout)
+        !self.union.is_failing(branch)
+            && self.whiteout.is_none_or(|whiteout| branch <= whiteout)
             && self.union.can_hold(self.parent, branch)
     }
 

@@ -5,13 +5,14 @@
 use std::sync::Arc;
 
 use rules::whiteout::{Purpose, Temporary};
-use rules::{Attr, BranchIndex, Name};
+use rules::{Attr, BranchIndex, Errno, Name};
 use tree::{Object, RenameHow, Tree};
 
 use crate::api::InodeId;
 use crate::branch::BranchDir;
 use crate::dialect::Found;
 use crate::error::{Refusal, Result};
+use crate::failing::Unread;
 use crate::index::{Index, Sightings, Stamp};
 use crate::inode::{Directory, DirectoryState, Inode};
 use crate::union::Union;
@@ -53,7 +54,8 @@ impl<T: Tree> Union<T> {
         check_there(&directory.state.read())?;
         if !self.is_current(directory)? {
             let members = directory.state.read().members.clone();
-            let index = self.read_index(inode.id, &members)?;
+            let above = inode.name().map(|(parent, _)| self.unread_in(&parent));
+            let index = self.read_index(inode.id, &members, above.unwrap_or_default())?;
             self.renew(inode, index)?;
         }
         let state = directory.state.read();
@@ -83,13 +85,22 @@ impl<T: Tree> Union<T> {
             match &state.index {
                 None => return Ok(false),
                 Some(index) if index.is_stale() => return Ok(false),
+                Some(index) if index.unread().is_some_and(Unread::is_over) => return Ok(false),
                 Some(index) if self.trusts_branches() || index.is_heard() => return Ok(true),
-                Some(index) => (state.members.clone(), index.stamps.clone()),
+                Some(index) => {
+                    let mut members = state.members.clone();
+                    if let Some(unread) = index.unread() {
+                        members.retain(|member| !unread.branches.contains(&member.index()));
+                    }
+                    (members, index.stamps.clone())
+                }
             }
         };
         for (member, stamp) in members.iter().zip(&stamps) {
-            if stamp_of(member)? != *stamp {
-                return Ok(false);
+            match stamp_of(member) {
+                Ok(now) if now == *stamp => {}
+                Err(error) if !self.goes_on_without(member, &error) => return Err(error),
+                Ok(_) | Err(_) => return Ok(false),
             }
         }
         Ok(stamps.len() == members.len())
@@ -124,22 +135,50 @@ impl<T: Tree> Union<T> {
         }
     }
 
-    fn read_index(&self, id: InodeId, members: &[Arc<BranchDir<T>>]) -> Result<Index> {
+    fn read_index(
+        &self,
+        id: InodeId,
+        members: &[Arc<BranchDir<T>>],
+        mut above: Vec<BranchIndex>,
+    ) -> Result<Index> {
         let mut index = Index::default();
         // Before anything is read, so that no change falls in between.
         if let Some(heard) = self.listen(id, members)? {
             index.hear_all(heard);
         }
+        let mut unread = Vec::new();
         for member in members {
-            if !self.trusts_branches() && !index.is_heard() {
-                index.stamps.push(stamp_of(member)?);
-            }
-            let repaired = self.read_member(&mut index, member)?;
-            if repaired && let Some(stamp) = index.stamps.last_mut() {
-                *stamp = stamp_of(member)?;
+            let stamps = index.stamps.len();
+            match self.read_with_stamp(&mut index, member) {
+                Err(error) if self.goes_on_without(member, &error) => {
+                    index.stamps.truncate(stamps);
+                    unread.push(member.index());
+                }
+                read => read?,
             }
         }
+        if unread.len() == members.len() {
+            // Nothing is left to go on with.
+            return Err(Errno::IO.into());
+        }
+        above.retain(|branch| members.iter().all(|member| member.index() != *branch));
+        index.miss(Unread::new(unread, above));
         Ok(index)
+    }
+
+    fn read_with_stamp(&self, index: &mut Index, member: &Arc<BranchDir<T>>) -> Result<()> {
+        let stamped = !self.trusts_branches() && !index.is_heard();
+        if stamped {
+            index.stamps.push(stamp_of(member)?);
+        }
+        let repaired = self.read_member(index, member)?;
+        if repaired
+            && stamped
+            && let Some(stamp) = index.stamps.last_mut()
+        {
+            *stamp = stamp_of(member)?;
+        }
+        Ok(())
     }
 
     /// Reads one branch's part of a directory; returns whether something left over was put right.

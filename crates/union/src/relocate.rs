@@ -160,6 +160,7 @@ impl<T: Tree> Union<T> {
             let branch = root.index();
             let free = measured.free(branch)?;
             let able = !full.contains(&branch)
+                && !self.is_failing(branch)
                 && Some(root.branch.dev) != dev
                 && free >= taken.saturating_add(needed)
                 && shows_at(&sightings, *home, branch)

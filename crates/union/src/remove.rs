@@ -65,6 +65,7 @@ impl<T: Tree> Union<T> {
         top: BranchIndex,
     ) -> Result<()> {
         self.refuse_full(child)?;
+        self.refuse_missing(child)?;
         let branch = self.branch_for(top, parent)?;
         let target = self.directory_on(parent, branch)?;
         let locks = lock_both(parent, child)?;
@@ -74,7 +75,12 @@ impl<T: Tree> Union<T> {
             return Err(Refusal::NotEmpty.into());
         }
         let (handle, root, tree) = (target.open()?, self.root_of(branch), target.tree());
-        let removal = removal(&sightings, branch);
+        let known = self.with_index_locked(parent, |index| index.known(name.as_bytes()))?;
+        let removal = removal(&known, branch);
+        if known != sightings && removal != Removal::Delete {
+            // A whiteout would hide what a branch has that does not answer.
+            return Err(Errno::IO.into());
+        }
         match removal {
             Removal::Delete => self.remove_own_dir(&target, name)?,
             Removal::Hide => self.dialect.hide(&root, &handle, name)?,

@@ -105,6 +105,13 @@ impl<T: Tree> Union<T> {
             }
             self.check_replaced(&moving, replaced, how)?;
         }
+        if moving.inode.dir().is_ok() {
+            let whole = [parent, new_parent, &moving.inode];
+            let replaced = replaced.iter().map(|replaced| &replaced.inode);
+            for dir in whole.into_iter().chain(replaced) {
+                self.refuse_unread(dir)?;
+            }
+        }
         let target = self.rename_target(&source, &destination)?;
         self.check_moves(&moving.inode, target)?;
         if let (RenameHow::Exchange, Some(replaced)) = (how, &replaced) {

@@ -94,7 +94,11 @@ impl<T: Tree> Union<T> {
         };
         let mut heard = Vec::with_capacity(members.len());
         for member in members {
-            if !watcher.watch(id, member.branch.id, &*member.open()?) {
+            let handle = match member.open() {
+                Err(errno) if self.goes_on_without(member, &errno.into()) => return Ok(None),
+                handle => handle?,
+            };
+            if !watcher.watch(id, member.branch.id, &handle) {
                 return Ok(None);
             }
             heard.push(member.index());

@@ -96,7 +96,7 @@ impl<T: Tree> Union<T> {
                 index: 0,
                 error: errno.into(),
             })?;
-        let members = merged(&dialect, roots.iter().cloned())
+        let members = merged(roots.iter().cloned(), |dir| dialect.is_opaque(dir))
             .map_err(|error| OpenError::Branch { index: 0, error })?;
         inodes
             .intern(&attr, || NewBody::Dir(members))
@@ -223,7 +223,11 @@ impl<T: Tree> Union<T> {
         let mut sum: Option<StatFs> = None;
         let mut counted = Vec::new();
         for root in self.roots().iter() {
-            let next = root.tree().stat_fs(&*root.open()?)?;
+            let stat = root.open().and_then(|dir| root.tree().stat_fs(&*dir));
+            let next = match stat.map_err(Error::from) {
+                Err(error) if self.goes_on_without(root, &error) => continue,
+                stat => stat?,
+            };
             if counted.contains(&next.dev) {
                 continue;
             }
@@ -241,10 +245,13 @@ impl<T: Tree> Union<T> {
     /// Makes everything on the writable branches durable.
     pub fn sync_all(&self) -> Result<()> {
         self.finish_pending()?;
+        // The others are made durable even when one cannot be.
+        let mut done = Ok(());
         for root in self.roots().iter().filter(|root| root.powers().writable) {
-            root.tree().sync_all(&*root.open()?)?;
+            let synced = root.open().and_then(|dir| root.tree().sync_all(&*dir));
+            done = done.and(synced.map_err(Error::from));
         }
-        Ok(())
+        done
     }
 
     /// Finishes what is pending; the union serves nothing afterwards.
@@ -289,6 +296,17 @@ impl<T: Tree> Union<T> {
         Ok(inode)
     }
 
+    /// Returns which of these directories of the same name, topmost first, are merged.
+    pub(crate) fn merged(
+        &self,
+        dirs: impl IntoIterator<Item = Arc<BranchDir<T>>>,
+    ) -> Result<Vec<Arc<BranchDir<T>>>> {
+        merged(dirs, |dir| match self.dialect.is_opaque(dir) {
+            Err(error) if self.goes_on_without(dir, &error) => Ok(false),
+            opaque => opaque,
+        })
+    }
+
     pub(crate) fn directory(&self, id: InodeId) -> Result<Arc<Inode<T>>> {
         let inode = self.inodes.get(id)?;
         if inode.kind == Kind::Dir {
@@ -318,15 +336,15 @@ fn opened<T: Tree>(
 
 /// Takes directories of the same name, topmost first, until one is opaque.
 pub(crate) fn merged<T: Tree>(
-    dialect: &Dialect,
     dirs: impl IntoIterator<Item = Arc<BranchDir<T>>>,
+    is_opaque: impl Fn(&Arc<BranchDir<T>>) -> Result<bool>,
 ) -> Result<Vec<Arc<BranchDir<T>>>> {
     let mut members: Vec<Arc<BranchDir<T>>> = Vec::new();
     for dir in dirs {
         // A mark matters only when something follows, so it is looked for when something does.
         if let Some(above) = members.last()
             && above.powers().whiteouts
-            && dialect.is_opaque(above)?
+            && is_opaque(above)?
         {
             break;
         }

@@ -96,13 +96,10 @@ impl<T: Tree> Union<T> {
 
     /// Returns which files of a branch are open for writing in a way that bypasses the union.
     pub(crate) fn bypassing_writers_of(&self, branch: &Arc<Placed<T>>) -> Vec<InTheWay> {
-        if !self.settings().writers_bypass {
-            return Vec::new();
-        }
         let writes = |inode: &Arc<Inode<T>>| {
             inode.other().is_ok_and(|other| {
                 let state = other.state.read();
-                state.opens > 0 && state.written && state.branch == branch.index()
+                state.bypassed && state.written && state.branch == branch.index()
             })
         };
         let inodes = self.inodes.all();

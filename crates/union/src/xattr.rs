@@ -21,13 +21,13 @@ impl<T: Tree> Union<T> {
             return self.origin(id, what);
         }
         self.check_xattr(name)?;
-        self.on_object(&*self.inode(id)?, |tree, object| tree.xattr(object, name))
+        self.on_object_or_below(&*self.inode(id)?, |tree, object| tree.xattr(object, name))
     }
 
     /// Returns the names of an object's extended attributes.
     pub fn xattr_names(&self, id: InodeId) -> Result<Vec<Vec<u8>>> {
         let mut names =
-            self.on_object(&*self.inode(id)?, |tree, object| tree.xattr_names(object))?;
+            self.on_object_or_below(&*self.inode(id)?, |tree, object| tree.xattr_names(object))?;
         names.retain(|name| !overlay::is_private(name) && origin::asked(name).is_none());
         Ok(names)
     }
@@ -73,6 +73,20 @@ impl<T: Tree> Union<T> {
             self.touched(inode, self.top_of(inode)?.index());
         }
         Ok(())
+    }
+
+    /// As `on_object`, for reading: a directory is asked for on the topmost branch that answers.
+    fn on_object_or_below<R>(
+        &self,
+        inode: &Inode<T>,
+        call: impl Fn(&T, Object<'_, T>) -> std::result::Result<R, Errno>,
+    ) -> Result<R> {
+        if inode.kind != Kind::Dir {
+            return self.on_object(inode, call);
+        }
+        self.ask_top(inode, |member| {
+            Ok(call(member.tree(), Object::Dir(&*member.open()?))?)
+        })
     }
 
     /// Calls a branch's tree about an object, by the shortest way that still leads there.

@@ -9,6 +9,7 @@ mod behind;
 mod check;
 mod client;
 mod damage;
+mod failing;
 mod faults;
 mod full;
 mod handles;

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use rules::options::{CreatePolicy, Watermark};
 use rules::placement::CopyUpPolicy;
 use rules::{CopyUpOnOpen, Powers};
-use testkit::{Faults, Faulty, MemoryDisk, MemoryTree, draw, plant};
+use testkit::{Faults, Faulty, Gone, MemoryDisk, MemoryTree, draw, plant};
 use tree::Tree;
 use union::{Branch, DialectKind, DirectChanges, OverlayMarks, Settings, Union};
 
@@ -48,6 +48,8 @@ pub(crate) struct Stack {
     pub(crate) plan: Plan,
     pub(crate) trees: Vec<MemoryTree>,
     pub(crate) faults: Faults,
+    /// The disks, one for each branch, which may be gone.
+    pub(crate) gone: Vec<Gone>,
     read_only: Vec<(usize, String)>,
     filled: AtomicBool,
 }
@@ -135,6 +137,7 @@ impl Plan {
             plan: self.clone(),
             trees,
             faults: Faults::none(),
+            gone: self.branches.iter().map(|_| Gone::default()).collect(),
             read_only,
             filled: AtomicBool::new(false),
         }
@@ -192,8 +195,9 @@ impl Stack {
     }
 
     pub(crate) fn try_mount(&self) -> Result<MemoryUnion, union::OpenError> {
-        let branches = self.trees.iter().zip(&self.plan.branches);
-        let branches = branches.enumerate().map(|(index, (tree, (mode, _)))| {
+        let disks = self.trees.iter().zip(&self.gone);
+        let branches = disks.zip(&self.plan.branches).enumerate();
+        let branches = branches.map(|(index, ((tree, gone), (mode, _)))| {
             let powers = match mode {
                 Mode::Rw => Powers::WRITABLE,
                 Mode::Ro => Powers::PLAIN,
@@ -201,7 +205,7 @@ impl Stack {
             };
             let changes = self.plan.powers.iter().filter(|(at, _)| *at == index);
             Branch {
-                tree: Faulty::new(tree.clone(), &self.faults),
+                tree: Faulty::on(tree.clone(), &self.faults, gone),
                 powers: changes.fold(powers, |powers, (_, change)| change(powers)),
             }
         });
