@@ -145,7 +145,9 @@ impl<T: Tree> Union<T> {
             self.link_used_name(&inode)?;
         }
         let data = self.open_data(&inode, other, Access::Read)?;
-        Ok(self.tree().read(&data.file, buffer, offset)?)
+        let branch = other.state.read().branch;
+        let read = self.tree().read(&data.file, buffer, offset);
+        self.watched(branch, read.map_err(Error::from))
     }
 
     /// Writes; returns how many bytes. `drop_set_id`: the writer may not keep set-id bits.
@@ -224,7 +226,9 @@ impl<T: Tree> Union<T> {
         let data = self.changeable_data(id)?;
         let inode = self.inode(id)?;
         self.publish(&inode)?;
-        self.tree().sync_file(&data.file, how)?;
+        let branch = inode.other()?.state.read().branch;
+        let synced = self.tree().sync_file(&data.file, how);
+        self.watched(branch, synced.map_err(Error::from))?;
         let place = {
             let mut state = inode.other()?.state.write();
             let due = std::mem::take(&mut state.name_not_durable);

@@ -94,6 +94,16 @@ impl<T: Tree> Union<T> {
         true
     }
 
+    /// Notes it when a branch did not do what its open file was asked for.
+    pub(crate) fn watched<R>(&self, branch: BranchIndex, done: Result<R>) -> Result<R> {
+        if let Err(error) = &done
+            && self.is_pool()
+        {
+            self.goes_on_without(&self.root_of(branch), error);
+        }
+        done
+    }
+
     /// Returns whether a branch failed a moment ago.
     pub(crate) fn is_failing(&self, branch: BranchIndex) -> bool {
         let roots = self.roots();
@@ -165,6 +175,8 @@ pub(crate) fn is_fault(errno: Errno) -> bool {
         Errno::IO
             | Errno::NXIO
             | Errno::NODEV
+            // What a filesystem says whose journal could not be written.
+            | Errno::ROFS
             | Errno::UCLEAN
             | Errno::NOTCONN
             | Errno::SHUTDOWN

@@ -54,7 +54,7 @@ impl<T: Tree> Union<T> {
                         return Err(error);
                     }
                 }
-                done => return done,
+                done => return self.watched(branch, done),
             }
         }
     }
