@@ -47,6 +47,16 @@ impl Unread {
         })
     }
 
+    /// Returns the same after branches got other numbers, or `None` for those that are gone.
+    pub(crate) fn renumbered(
+        mut self,
+        number: impl Fn(BranchIndex) -> Option<BranchIndex>,
+    ) -> Option<Self> {
+        self.branches = self.branches.into_iter().filter_map(number).collect();
+        self.branches.sort_unstable();
+        (!self.branches.is_empty()).then_some(self)
+    }
+
     /// Returns whether it is time to ask again.
     pub(crate) fn is_over(&self) -> bool {
         self.since.elapsed() >= PAUSE

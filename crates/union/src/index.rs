@@ -248,6 +248,10 @@ impl Index {
 
     /// Gives the branches other numbers; what those say that get none is forgotten. The index is kept for comparison only.
     pub(crate) fn renumber(&mut self, number: impl Fn(BranchIndex) -> Option<BranchIndex>) {
+        self.unread = self
+            .unread
+            .take()
+            .and_then(|unread| unread.renumbered(&number));
         let uncovered = &mut self.uncovered;
         self.names.retain(|name, slot| {
             let before = resolve(&slot.sightings);

@@ -136,7 +136,7 @@ impl<T: Tree> Branches for NewEntry<'_, T> {
 impl<T: Tree> Union<T> {
     /// Forgets what the create policies remember of the branches, after those or the policy changed. With another
     /// policy the turns begin at the bottommost writable branch, as in AUFS.
-    pub fn reset_placement(&self) {
+    pub(crate) fn reset_placement(&self) {
         *self.remembered.measured.lock() = None;
         let (policy, roots) = (self.settings().create, self.roots());
         let bottommost = roots.iter().rev().find(|root| root.powers().writable);

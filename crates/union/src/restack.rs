@@ -20,7 +20,7 @@ use crate::branch::{Branch, BranchDir, Placed};
 use crate::error::Result;
 use crate::inode::Inode;
 use crate::settings::Settings;
-use crate::union::{Union, merged};
+use crate::union::Union;
 use crate::users::InTheWay;
 
 /// Why the stack did not change.
@@ -158,6 +158,7 @@ impl<T: Tree> Union<T> {
         }
         let pseudo_links = settings.pseudo_links;
         self.set_settings(settings);
+        self.reset_placement();
         let roots = self.roots().to_vec();
         if before.pseudo_links != pseudo_links {
             for root in roots.iter().filter(|root| root.powers().writable) {
@@ -207,6 +208,7 @@ impl<T: Tree> Union<T> {
             root.branch.set_index(BranchIndex(index as u16));
         }
         self.set_roots(next);
+        self.reset_placement();
         self.renumber_pseudo_links(&order);
         for inode in &inodes {
             self.renumber(inode, &order);
@@ -326,7 +328,7 @@ impl<T: Tree> Union<T> {
     fn gather(&self, inode: &Arc<Inode<T>>) -> Result<bool> {
         let generation = self.generation.load(Ordering::Acquire);
         let members = if inode.id == InodeId::ROOT {
-            merged(&self.dialect, self.roots().iter().cloned())?
+            self.merged(self.roots().iter().cloned())?
         } else if let Some((parent, name)) = inode.name() {
             if parent.dir()?.state.read().removed {
                 let was = std::mem::replace(&mut inode.dir()?.state.write().removed, true);
@@ -339,7 +341,7 @@ impl<T: Tree> Union<T> {
                     let child = |branch| state.member(branch).map(|dir| dir.child(name.clone()));
                     let candidates: Vec<_> = dirs(&sightings).filter_map(child).collect();
                     drop(state);
-                    merged(&self.dialect, candidates)?
+                    self.merged(candidates)?
                 }
                 _ => Vec::new(),
             }

@@ -232,8 +232,8 @@ fn free_space_is_measured_again_when_a_measurement_is_too_old() {
         let first = made("one");
         stack.trees[1].disk().resize(50);
         assert_eq!([first, made("two")], expected, "{seconds:?}");
-        // A change of the branches makes the measurement worthless.
-        client.union.reset_placement();
+        // A change of settings or branches makes the measurement worthless.
+        client.union.reconfigure(|_| {}, false).unwrap();
         client.apply(&Op::Create("three".to_owned())).unwrap();
         assert!(draw(&stack.trees[0]).contains("three"));
     }
