@@ -71,7 +71,10 @@ cannot be copied to this branch).
 
 Behaviour: udba=none (nobody else changes the branches: all is remembered), reval (changes
 show after a second, or after entry_timeout=, attr_timeout=, negative_timeout=), notify (the
-branches are watched: all is remembered until it changes); cpup=tdp|bup|bu; diropq=w|a; noplink; noacl; sum; shwh
+branches are watched: all is remembered until it changes); create=tdp|rr|mfs[:SECONDS]|
+pmfs[:SECONDS]|mfsrr:BYTES[:SECONDS]|tdmfs:BYTES[:SECONDS]|pmfsrr:BYTES[:SECONDS] (which branch
+receives what is new: top down, in turn, that with the most free space, of those that have the
+directory); moveonenospc (what does not fit a branch any more moves to another); cpup=tdp|bup|bu; diropq=w|a; noplink; noacl; sum; shwh
 (whiteouts are shown); dirperm1, nodirperm1 (only the topmost branch decides who searches a
 directory, or every one); volatile (nothing is synced); compat=aufs|overlay (whose defaults hold); uidmapping=, gidmapping=,
 squash_to_root, squash_to_uid=, squash_to_gid= (one owner for all that is shown and made);
@@ -87,7 +90,7 @@ is not there yet), and the options above; several are taken from left to right.
 Accepted without effect, because they tune AUFS's own working: xino=, noxino, trunc_xino, trunc_xib,
 dirwh=, rdcache=, rdblk=, rdhash=, dio, nodio, fhsm_sec=, si=, the branch attribute fhsm.
 
-Not supported yet, and refused: create= other than tdp, and dirren.";
+Not supported yet, and refused: dirren.";
 
 /// Unmount a union and wait until its branches are free
 ///

@@ -4,6 +4,7 @@ use rules::Errno;
 use rules::options::CreatePolicy;
 use testkit::draw;
 use tree::RenameHow::Replace;
+use union::InodeId;
 
 use crate::client::{Client, errno};
 use crate::listed;
@@ -159,4 +160,14 @@ fn a_union_of_which_no_branch_answers_says_the_error() {
     stack.gone.iter().for_each(|gone| gone.set(true));
     assert_eq!(errno(&client.find("b").map(drop)), Err(Errno::IO));
     assert_eq!(errno(&client.apply(&Op::Create(path("n")))), Err(Errno::IO));
+}
+
+#[test]
+fn the_others_are_synced_when_one_branch_fails() {
+    let (stack, client) = without(0, &pool(POOLED), false);
+    stack.faults.reset();
+    assert_eq!(client.union.sync_dir(InodeId::ROOT), Err(Errno::IO.into()));
+    assert_eq!(stack.faults.count(), 2);
+    assert_eq!(client.union.sync_all(), Err(Errno::IO.into()));
+    assert_eq!(stack.faults.count(), 4);
 }

@@ -243,8 +243,7 @@ fn free_space_is_measured_again_when_a_measurement_is_too_old() {
 fn a_directory_that_is_made_below_its_original_has_its_owner_and_no_attributes() {
     let upper = "p/ 0750 7:8 user.k=v\np/x";
     let plan = Plan::aufs(&[(Rw, upper), (Rw, "")]).with_free(&[100, 200]);
-    let policy = CreatePolicy::MostFreeSpace { seconds: None };
-    let stack = plan.with(|settings| settings.create = policy).build();
+    let stack = plan.with(|settings| settings.create = MFS).build();
     Client::new(stack.mount())
         .apply(&Op::Create("p/f".to_owned()))
         .unwrap();
@@ -256,7 +255,6 @@ fn a_directory_that_is_made_below_its_original_has_its_owner_and_no_attributes()
 
 #[test]
 fn whiteouts_and_opaque_directories_keep_new_entries_where_they_show() {
-    let mfs = CreatePolicy::MostFreeSpace { seconds: None };
     for (branches, free, path) in [
         (
             &[(Rw, ".wh.f 0444"), (Rw, ""), (Wh, "f \"x\"")][..],
@@ -275,7 +273,7 @@ fn whiteouts_and_opaque_directories_keep_new_entries_where_they_show() {
         ),
     ] {
         let plan = Plan::aufs(branches).with_free(free);
-        let stack = plan.with(|settings| settings.create = mfs).build();
+        let stack = plan.with(|settings| settings.create = MFS).build();
         Client::new(stack.mount())
             .apply(&Op::Create(path.to_owned()))
             .unwrap();
@@ -291,7 +289,7 @@ fn whiteouts_and_opaque_directories_keep_new_entries_where_they_show() {
     // The parent is whited out on the branch that receives it: it is opaque there, and the whiteout goes.
     let plan =
         Plan::aufs(&[(Rw, "p/x"), (Rw, ".wh.p 0444"), (Wh, "p/hidden")]).with_free(&[1, 200, 1]);
-    let stack = plan.with(|settings| settings.create = mfs).build();
+    let stack = plan.with(|settings| settings.create = MFS).build();
     let mut client = Client::new(stack.mount());
     client.apply(&Op::Create("p/f".to_owned())).unwrap();
     let drawn = draw(&stack.trees[1]);
@@ -339,3 +337,19 @@ fn attributes_that_change_while_a_file_moves_are_not_lost() {
         id
     );
 }
+
+#[test]
+fn a_new_entry_inherits_from_the_directory_on_its_branch() {
+    let plan = Plan::aufs(&[(Rw, "d/ 2755 0:9"), (Rw, "d/ 0755 0:0")]).with_free(&[100, 200]);
+    for (create, group) in [(CreatePolicy::TopDownParent, 9), (MFS, 1000)] {
+        let stack = plan
+            .clone()
+            .with(|settings| settings.create = create)
+            .build();
+        let mut client = Client::new(stack.mount());
+        client.apply(&Op::Create("d/new".to_owned())).unwrap();
+        assert_eq!(client.find("d/new").unwrap().attr.gid, group);
+    }
+}
+
+const MFS: CreatePolicy = CreatePolicy::MostFreeSpace { seconds: None };
