@@ -71,14 +71,14 @@ const TABLE: &[Row] = &[
     ),
     (&["-o", "br=b0,add:2:b1", "m"], 32, &["add:2"]),
     (
-        &["-o", "br=b0:b1,create=rr", "m"],
+        &["-o", "br=b0:b1,category.create=ff", "m"],
         32,
-        &["create=rr is not supported yet"],
+        &["policy of mergerfs", "tdmfs"],
     ),
     (
-        &["-o", "br=b0:b1,create=pmfsrr:1000", "m"],
+        &["-o", "br=b0:b1,create=pmfsrr", "m"],
         32,
-        &["not supported yet"],
+        &["pmfsrr:BYTES"],
     ),
     (
         &["-o", "br=b0:b1,dirren", "m"],

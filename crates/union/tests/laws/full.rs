@@ -353,3 +353,50 @@ fn a_new_entry_inherits_from_the_directory_on_its_branch() {
 }
 
 const MFS: CreatePolicy = CreatePolicy::MostFreeSpace { seconds: None };
+
+#[test]
+fn writers_and_readers_of_a_file_that_moves_lose_nothing() {
+    const BLOCK: usize = 4096;
+    for round in 0..20 {
+        let plan = moving(&[(Rw, "f"), (Rw, ""), (Rw, "")], &[9 + round, 40, 400]);
+        let stack = plan.build();
+        let mut client = Client::new(stack.mount());
+        let id = client.find("f").unwrap().id;
+        client.union.open(id, WRITE).unwrap();
+        let union = &client.union;
+        std::thread::scope(|scope| {
+            for writer in 0..4_usize {
+                scope.spawn(move || {
+                    for block in 0..25 {
+                        let at = ((block * 4 + writer) * BLOCK) as u64;
+                        let bytes = [b'a' + writer as u8; BLOCK];
+                        assert_eq!(union.write(id, &bytes, at, false), Ok(BLOCK));
+                        let mut back = [0; BLOCK];
+                        assert_eq!(union.read(id, &mut back, at), Ok(BLOCK));
+                        assert!(back == bytes, "block {block} of {writer}");
+                        let perm = Changes {
+                            perm: Some(0o600 + block as u32 % 8),
+                            ..Changes::default()
+                        };
+                        union.set_attr(id, &perm).unwrap();
+                    }
+                });
+            }
+        });
+        let mut all = vec![0; 100 * BLOCK];
+        assert_eq!(union.read(id, &mut all, 0), Ok(all.len()));
+        for (at, block) in all.chunks(BLOCK).enumerate() {
+            assert!(
+                block.iter().all(|byte| *byte == b'a' + (at % 4) as u8),
+                "block {at}"
+            );
+        }
+        assert_eq!(union.attr(id).unwrap().perm, 0o600);
+        union.release(id);
+        let homes = stack
+            .trees
+            .iter()
+            .filter(|tree| draw(*tree).lines().any(|line| line.starts_with("f ")));
+        assert_eq!(homes.count(), 1);
+    }
+}
