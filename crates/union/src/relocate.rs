@@ -231,7 +231,12 @@ impl<T: Tree> Union<T> {
     /// Removes what was copied, once the copy cannot get lost any more.
     fn remove_original(&self, leaving: &Leaving<'_, T>, target: &Arc<BranchDir<T>>) -> Result<()> {
         if self.settings().durable {
-            target.tree().sync_dir(&*target.open()?)?;
+            // With the names that lead to it, which may be as new.
+            let mut dir = Some(Arc::clone(target));
+            while let Some(synced) = dir {
+                target.tree().sync_dir(&*synced.open()?)?;
+                dir = synced.place().map(|(above, _)| above);
+            }
         }
         let from = &leaving.from;
         self.keeping_time(from, || {
