@@ -4,7 +4,7 @@ use rules::Kind;
 use rules::whiteout::{self, Meaning};
 use tree::Tree;
 
-use super::super::{Place, Stopped, at, own, remove_file, remove_tree, sorted};
+use super::super::{Place, Stopped, at, is_opaque, own, remove_file, remove_tree, sorted};
 use super::{Deed, Work};
 
 impl<T: Tree> Work<'_, '_, T> {
@@ -34,6 +34,9 @@ impl<T: Tree> Work<'_, '_, T> {
     /// hides that, and a run that begins anew would bring an opaque directory as a whole, apart from names that went.
     fn unmark_all(&mut self, place: &Place, from: &T::Dir) -> Result<(), Stopped> {
         let source = self.merge.source;
+        if is_opaque(source, from).map_err(at(place))? {
+            self.drop_whiteouts(place, from)?;
+        }
         remove_file(source, from, &own(whiteout::OPAQUE)).map_err(at(place))?;
         for (name, kind) in sorted(source, from).map_err(at(place))? {
             let shown = !whiteout::is_reserved(name.as_bytes()) && !self.spares(place, &name);
@@ -41,6 +44,25 @@ impl<T: Tree> Work<'_, '_, T> {
                 let place = place.child(&name);
                 let inside = source.open_dir(from, &name).map_err(at(&place))?;
                 self.unmark_all(&place, &inside)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the whiteouts of an opaque directory, which hide nothing there: without the mark, a later run would bring them.
+    fn drop_whiteouts(&mut self, place: &Place, from: &T::Dir) -> Result<(), Stopped> {
+        let source = self.merge.source;
+        for (name, kind) in sorted(source, from).map_err(at(place))? {
+            let child = place.child(&name);
+            match (whiteout::meaning(name.as_bytes()), kind) {
+                (Meaning::Whiteout(_), Kind::File) => {
+                    remove_file(source, from, &name).map_err(at(&child))?;
+                }
+                (Meaning::Entry, Kind::Dir) if !self.spares(place, &name) => {
+                    let inside = source.open_dir(from, &name).map_err(at(&child))?;
+                    self.drop_whiteouts(&child, &inside)?;
+                }
+                _ => {}
             }
         }
         Ok(())
