@@ -10,7 +10,7 @@ use rules::{Attr, Kind};
 use tree::Tree;
 
 use crate::api::{Entry, InodeId, Listed};
-use crate::error::{Refusal, Result};
+use crate::error::Result;
 use crate::index::{ListedName, Listing};
 use crate::inode::{Inode, Key};
 use crate::union::Union;
@@ -128,13 +128,15 @@ impl<T: Tree> Union<T> {
         {
             return Ok(Arc::clone(known));
         }
-        let ready = self.with_index(&stream.inode, |index| index.ready_listing())?;
-        let listing = match ready {
-            Some(listing) => listing,
-            None => {
-                let dev = |branch| self.root_of(branch).branch.dev;
-                let mut state = stream.inode.dir()?.state.write();
-                state.index.as_mut().ok_or(Refusal::NotFound)?.listing(dev)
+        let listing = loop {
+            let ready = self.with_index(&stream.inode, |index| index.ready_listing())?;
+            if let Some(listing) = ready {
+                break listing;
+            }
+            let dev = |branch| self.root_of(branch).branch.dev;
+            // It may have been forgotten since.
+            if let Some(index) = &mut stream.inode.dir()?.state.write().index {
+                break index.listing(dev);
             }
         };
         let listing = if self.shows_marks() {

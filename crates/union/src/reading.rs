@@ -51,16 +51,19 @@ impl<T: Tree> Union<T> {
         ask: impl Fn(&Index) -> R,
     ) -> Result<R> {
         let directory = inode.dir()?;
-        check_there(&directory.state.read())?;
-        if !self.is_current(directory)? {
-            let members = directory.state.read().members.clone();
-            let above = inode.name().map(|(parent, _)| self.unread_in(&parent));
-            let index = self.read_index(inode.id, &members, above.unwrap_or_default())?;
-            self.renew(inode, index)?;
+        loop {
+            check_there(&directory.state.read())?;
+            if !self.is_current(directory)? {
+                let members = directory.state.read().members.clone();
+                let above = inode.name().map(|(parent, _)| self.unread_in(&parent));
+                let index = self.read_index(inode.id, &members, above.unwrap_or_default())?;
+                self.renew(inode, index)?;
+            }
+            // A lookup that found it out of date may have made it forgotten since: that takes no `change`.
+            if let Some(index) = &directory.state.read().index {
+                return Ok(ask(index));
+            }
         }
-        let state = directory.state.read();
-        let index = state.index.as_ref().ok_or(Refusal::NotFound)?;
-        Ok(ask(index))
     }
 
     /// As `sightings`, while nobody else is at work.

@@ -35,6 +35,17 @@ impl View {
         Self(nodes)
     }
 
+    /// Returns the same without whiteouts and opaque marks.
+    pub(crate) fn without_marks(&self) -> Self {
+        let is_mark = |path: &[u8]| {
+            let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+            rules::whiteout::is_reserved(name)
+        };
+        let mut nodes = self.0.clone();
+        nodes.retain(|path, _| !is_mark(path));
+        Self(nodes)
+    }
+
     /// Makes a plain tree that holds the same.
     pub(crate) fn to_tree(&self) -> MemoryTree {
         let tree = MemoryTree::new();
