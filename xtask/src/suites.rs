@@ -81,6 +81,7 @@ pub(crate) fn test(house: &Path, arguments: &[String]) -> anyhow::Result<bool> {
         Step::suite("crash", &["--rounds", "3"]),
         Step::suite("stress", &["--short"]),
         Step::session("live session", "live"),
+        Step::session("pool session", "pool"),
     ]);
 
     let mut total = Count::default();
