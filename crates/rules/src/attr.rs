@@ -190,6 +190,8 @@ impl Changes {
 pub struct StatFs {
     /// Number of the filesystem, to count each one once.
     pub dev: u64,
+    /// What the filesystem calls itself (`f_fsid`, its first word in the low half), 0 when it says nothing.
+    pub fsid: u64,
     /// Blocks in all, in units of `fragment_size`.
     pub blocks: u64,
     /// Free blocks.

@@ -15,6 +15,7 @@ pub mod placement;
 pub mod policy;
 pub mod removal;
 pub mod rename;
+pub mod renamed;
 pub mod stack;
 pub mod whiteout;
 

@@ -35,6 +35,8 @@ pub enum Meaning {
     Opaque,
     /// Left behind by an operation that did not finish.
     Temporary(Temporary),
+    /// Tells where a branch below has its part of the renamed directory, see [`crate::renamed`].
+    Origin,
     /// The format's own, never shown.
     Own,
 }
@@ -64,6 +66,9 @@ pub fn meaning(name: &[u8]) -> Meaning {
     };
     if name == OPAQUE {
         return Meaning::Opaque;
+    }
+    if name.starts_with(crate::renamed::PREFIX) {
+        return Meaning::Origin;
     }
     if let Some(own) = name.strip_prefix(OWN_PREFIX) {
         return temporary(own).map_or(Meaning::Own, Meaning::Temporary);
@@ -142,7 +147,7 @@ mod tests {
             (".wh..wh.aufs", Meaning::Own),
             (".wh..wh.plnk", Meaning::Own),
             (".wh..wh.hino", Meaning::Own),
-            (".wh..wh..dr.2_0_1.0abc", Meaning::Own),
+            (".wh..wh..dr.2_0_1.0abc", Meaning::Origin),
             (".wh..wh.f.0001", temporary("f", Purpose::Building)),
             (".wh..wh.f.ffff", temporary("f", Purpose::MovedAway)),
             (".wh..wh.f.fffg", Meaning::Own),

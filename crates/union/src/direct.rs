@@ -50,7 +50,7 @@ impl<T: Tree> Union<T> {
                 },
                 Meaning::Whiteout(name) => self.name_changed(&inode, branch, &name),
                 Meaning::Opaque => self.opacity_changed(&inode, branch),
-                Meaning::Temporary(_) | Meaning::Own => Ok(()),
+                Meaning::Temporary(_) | Meaning::Origin | Meaning::Own => Ok(()),
             },
             DirectChange::Attributes if self.dialect.honours_all() => {
                 self.opacity_changed(&inode, branch)

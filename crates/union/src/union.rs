@@ -362,6 +362,7 @@ fn added(sum: &StatFs, next: &StatFs) -> StatFs {
     };
     StatFs {
         dev: sum.dev,
+        fsid: sum.fsid,
         blocks: blocks(|fs| fs.blocks),
         blocks_free: blocks(|fs| fs.blocks_free),
         blocks_available: blocks(|fs| fs.blocks_available),

@@ -79,6 +79,7 @@ mod tests {
         assert_eq!(words(offset_out(1 << 33).bytes()), [0, 2]);
         let stat = StatFs {
             dev: 99,
+            fsid: 98,
             blocks: 1,
             blocks_free: 2,
             blocks_available: 3,

@@ -54,6 +54,7 @@ pub(super) fn stat_fs(dir: BorrowedFd<'_>) -> Result<StatFs, Errno> {
     let told = rustix::fs::fstatvfs(dir).errno()?;
     Ok(StatFs {
         dev: attr(Place::itself(dir))?.dev,
+        fsid: told.f_fsid,
         blocks: told.f_blocks,
         blocks_free: told.f_bfree,
         blocks_available: told.f_bavail,

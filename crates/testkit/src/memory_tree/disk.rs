@@ -127,6 +127,7 @@ impl MemoryDisk {
         let free = table.free();
         StatFs {
             dev: self.dev(),
+            fsid: self.dev() << 8,
             blocks: table.capacity,
             blocks_free: free,
             blocks_available: free,

@@ -92,7 +92,7 @@ impl Names {
                 Meaning::Whiteout(hidden) => drop(names.whiteouts.insert(hidden, kind)),
                 Meaning::Temporary(temporary) => names.temporaries.push((name, temporary)),
                 Meaning::Opaque => names.opaque = Some(kind),
-                Meaning::Own => {}
+                Meaning::Origin | Meaning::Own => {}
             }
         }
         Ok(names)

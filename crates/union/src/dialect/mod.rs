@@ -127,7 +127,7 @@ impl Dialect {
                 Meaning::Temporary(temporary) => {
                     found.push(Found::Temporary(entry.name, temporary))
                 }
-                Meaning::Opaque | Meaning::Own => {}
+                Meaning::Opaque | Meaning::Origin | Meaning::Own => {}
             }
         }
         Ok(found)

@@ -35,7 +35,7 @@ impl<T: Tree> Work<'_, '_, T> {
                 Meaning::Whiteout(hidden) if kind == Kind::File => whiteouts.push(hidden),
                 Meaning::Whiteout(_) => return Err(at(&place.child(&name))(Errno::IO)),
                 Meaning::Temporary(temporary) => temporaries.push((name, temporary)),
-                Meaning::Own if name.as_bytes().starts_with(b".wh..wh..dr.") => {
+                Meaning::Origin => {
                     // What it merges with has another name below.
                     return Err(at(&place.child(&name))(Errno::OPNOTSUPP));
                 }
