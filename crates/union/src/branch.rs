@@ -9,10 +9,12 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use parking_lot::Mutex;
+use rules::renamed::TreeId;
 use rules::{BranchIndex, Errno, Name, Powers};
 use tree::{Object, Tree};
 
 use crate::api::BranchId;
+use crate::renamed::{RenamedDirs, tree_id};
 
 /// One directory tree of the union with what it may be used for.
 pub struct Branch<T: Tree> {
@@ -34,6 +36,10 @@ pub(crate) struct Placed<T: Tree> {
     pub(crate) dev: u64,
     /// When it did not answer last.
     pub(crate) failed: Mutex<Option<Instant>>,
+    /// How the records of renamed directories name it.
+    pub(crate) tree_id: TreeId,
+    /// Which of its directories have such records.
+    pub(crate) renamed: RenamedDirs,
     cache: Arc<HandleCache<T>>,
 }
 
@@ -108,6 +114,7 @@ impl<T: Tree> BranchDir<T> {
         let handle = Arc::new(branch.tree.root()?);
         let Branch { tree, powers } = branch;
         let dev = tree.attr(Object::Dir(&*handle))?.dev;
+        let (tree_id, renamed) = (tree_id(&tree, &handle)?, RenamedDirs::load(&tree, &handle));
         let branch = Arc::new(Placed {
             id,
             index: AtomicU16::new(index.0),
@@ -115,6 +122,8 @@ impl<T: Tree> BranchDir<T> {
             powers: AtomicU32::new(powers.bits()),
             dev,
             failed: Mutex::default(),
+            tree_id,
+            renamed,
             cache: Arc::clone(cache),
         });
         let state = DirState {
@@ -176,6 +185,18 @@ impl<T: Tree> BranchDir<T> {
     /// Returns where the directory is; `None` for the root of a branch.
     pub(crate) fn place(&self) -> Option<(Arc<Self>, Name)> {
         self.state.lock().place.clone()
+    }
+
+    /// Returns the names that lead from the root of the branch to the directory.
+    pub(crate) fn path(&self) -> Vec<Name> {
+        let mut names = Vec::new();
+        let mut place = self.place();
+        while let Some((parent, name)) = place {
+            names.push(name);
+            place = parent.place();
+        }
+        names.reverse();
+        names
     }
 
     /// Notes that the directory has another place now.

@@ -13,7 +13,7 @@ use tree::{Object, RenameHow, Tree, XattrHow};
 
 use crate::branch::BranchDir;
 use crate::copy::Copied;
-use crate::error::{Refusal, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::inode::{Data, Inode, Key, Other};
 use crate::placement::is_full;
 use crate::union::Union;
@@ -174,7 +174,12 @@ impl<T: Tree> Union<T> {
                 return true;
             }
             let mut above = members.iter().filter(|member| member.index() < branch);
-            if above.any(|member| self.dialect.is_opaque(member).unwrap_or(true)) {
+            // What has records says itself where its parts below are.
+            let closed = |member: &Arc<BranchDir<T>>| {
+                let opaque = self.dialect.is_opaque(member)?;
+                Ok::<_, Error>(opaque || self.has_records(member, None)?)
+            };
+            if above.any(|member| closed(member).unwrap_or(true)) {
                 return false;
             }
             let Some((parent, name)) = inode.name() else {

@@ -87,6 +87,8 @@ pub(crate) struct DirectoryState<T: Tree> {
     pub(crate) links_below: Option<u32>,
     /// The union's generation in which the members were right last.
     pub(crate) checked: u64,
+    /// Whether reading it showed records that say what is merged, of which nobody knew.
+    pub(crate) shows_records: bool,
 }
 
 /// What makes an inode something else than a directory.
@@ -216,6 +218,11 @@ impl<T: Tree> Inode<T> {
     /// Returns what took its place, if something did.
     pub(crate) fn successor(&self) -> Option<&Arc<Self>> {
         self.successor.get()
+    }
+
+    /// Returns what the object is on the branches, as far as it is found by that.
+    pub(crate) fn keys(&self) -> SmallVec<[Key; 1]> {
+        self.keys.lock().clone()
     }
 
     /// Returns what the object was on a branch when it was met.
@@ -589,6 +596,7 @@ impl<T: Tree> Table<T> {
                     removed: false,
                     links_below: None,
                     checked: 0,
+                    shows_records: false,
                 }),
             })),
             NewBody::Other {

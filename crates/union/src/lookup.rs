@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rules::lookup::{Resolution, Sighting, dirs, resolve};
+use rules::lookup::{Resolution, Sighting, resolve};
 use rules::{Attr, BranchIndex, Errno, Name, whiteout};
 use tree::{Object, Tree};
 
@@ -11,6 +11,7 @@ use crate::api::{Entry, InodeId};
 use crate::branch::BranchDir;
 use crate::error::{Error, Refusal, Result};
 use crate::inode::{Inode, NewBody};
+use crate::members::candidates;
 use crate::union::Union;
 
 /// How often a lookup starts over because a branch changed, behind the union's back or by another thread.
@@ -164,11 +165,7 @@ impl<T: Tree> Union<T> {
         name: &Name,
         sightings: &[Sighting],
     ) -> Result<Option<(Arc<Inode<T>>, Attr)>> {
-        let candidates: Vec<_> = {
-            let state = parent.dir()?.state.read();
-            let member = |branch| state.member(branch).map(|dir| dir.child(name.clone()));
-            dirs(sightings).filter_map(member).collect()
-        };
+        let candidates = candidates(parent, name, sightings)?;
         let Some(attr) = self.look_topmost(&candidates, name)? else {
             return Ok(None);
         };
@@ -181,7 +178,10 @@ impl<T: Tree> Union<T> {
         let (inode, members) = match known {
             Some(known) => (known, Vec::new()),
             None => {
-                let members = self.merged(candidates)?;
+                let members = self.merging(parent, name, sightings, &attr)?;
+                if members.is_empty() {
+                    return Ok(None);
+                }
                 let make = || {
                     fresh = Some(());
                     NewBody::Dir(members.clone())
@@ -233,7 +233,11 @@ impl<T: Tree> Union<T> {
     }
 
     /// Returns the attributes of the topmost of these directories, which all have the name, that answers.
-    fn look_topmost(&self, candidates: &[Arc<BranchDir<T>>], name: &Name) -> Result<Option<Attr>> {
+    pub(crate) fn look_topmost(
+        &self,
+        candidates: &[Arc<BranchDir<T>>],
+        name: &Name,
+    ) -> Result<Option<Attr>> {
         let mut failed = None;
         for dir in candidates {
             let Some((above, _)) = dir.place() else {

@@ -56,6 +56,22 @@ impl<T: Tree> Union<T> {
         self.reconcile(inode, place, members, generation).map(drop)
     }
 
+    /// Lets a directory merge what its records say, which reading it showed. The caller holds no lock.
+    pub(crate) fn merge_recorded(&self, inode: &Arc<Inode<T>>) -> Result<()> {
+        let generation = self.generation.load(Ordering::Acquire);
+        let mut merged = true;
+        if let Some((parent, name)) = inode.name() {
+            let sightings = self.sightings(&parent, &name)?;
+            let members = self.members_of(inode, &parent, &name, &sightings)?;
+            if !members.is_empty() {
+                let place = Some((&parent, &name, &sightings[..]));
+                merged = self.reconcile(inode, place, members, generation)?;
+            }
+        }
+        inode.dir()?.state.write().shows_records &= !merged;
+        Ok(())
+    }
+
     /// Lets the directories that one of the union is on the branches part, if one of them is found under another name
     /// than the union gave it: the others may have stayed.
     pub(crate) fn part_moved(&self, attr: &Attr, parent: &Arc<Inode<T>>, name: &Name) {
@@ -103,19 +119,28 @@ impl<T: Tree> Union<T> {
         name: &Name,
         sightings: &[Sighting],
     ) -> Result<Vec<Arc<BranchDir<T>>>> {
-        let candidates: Vec<_> = {
-            let state = parent.dir()?.state.read();
-            let member = |branch| state.member(branch).map(|dir| dir.child(name.clone()));
-            dirs(sightings).filter_map(member).collect()
-        };
-        let (Resolution::Dir(_), Some(top)) = (resolve(sightings), candidates.first()) else {
+        let Some(attr) = self.topmost(parent, name, sightings)? else {
             return Ok(Vec::new());
         };
-        let attr = top.tree().attr(Object::Dir(&*top.open()?))?;
         match self.inodes.known(&attr) {
-            Some(known) if Arc::ptr_eq(&known, inode) => self.merged(candidates),
+            Some(known) if Arc::ptr_eq(&known, inode) => {
+                self.merging(parent, name, sightings, &attr)
+            }
             _ => Ok(Vec::new()),
         }
+    }
+
+    /// Returns the attributes of the topmost directory of a name, if the name means one.
+    pub(crate) fn topmost(
+        &self,
+        parent: &Inode<T>,
+        name: &Name,
+        sightings: &[Sighting],
+    ) -> Result<Option<Attr>> {
+        if !matches!(resolve(sightings), Resolution::Dir(_)) {
+            return Ok(None);
+        }
+        self.look_topmost(&candidates(parent, name, sightings)?, name)
     }
 
     /// Lets a directory merge these members from now on, which follow from what was seen at its place. Those that are the
@@ -164,6 +189,17 @@ impl<T: Tree> Union<T> {
         drop(change);
         Ok(true)
     }
+}
+
+/// Returns the directories that have a name, topmost first.
+pub(crate) fn candidates<T: Tree>(
+    parent: &Inode<T>,
+    name: &Name,
+    sightings: &[Sighting],
+) -> Result<Vec<Arc<BranchDir<T>>>> {
+    let state = parent.dir()?.state.read();
+    let member = |branch| state.member(branch).map(|dir| dir.child(name.clone()));
+    Ok(dirs(sightings).filter_map(member).collect())
 }
 
 /// Returns whether two memories of a directory on a branch mean the same one.

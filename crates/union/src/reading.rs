@@ -8,7 +8,6 @@ use rules::whiteout::{Purpose, Temporary};
 use rules::{Attr, BranchIndex, Errno, Name};
 use tree::{Object, RenameHow, Tree};
 
-use crate::api::InodeId;
 use crate::branch::BranchDir;
 use crate::dialect::Found;
 use crate::error::{Refusal, Result};
@@ -16,6 +15,9 @@ use crate::failing::Unread;
 use crate::index::{Index, Sightings, Stamp};
 use crate::inode::{Directory, DirectoryState, Inode};
 use crate::union::Union;
+
+/// How often a directory is read again because what it merges was not known.
+const ATTEMPTS: usize = 16;
 
 impl<T: Tree> Union<T> {
     /// Returns what the branches say about a name.
@@ -30,18 +32,27 @@ impl<T: Tree> Union<T> {
         ask: impl Fn(&Index) -> R,
     ) -> Result<R> {
         let directory = inode.dir()?;
-        self.recheck(inode)?;
-        if self.is_current(directory)? {
-            let state = directory.state.read();
-            check_there(&state)?;
-            if let Some(index) = &state.index {
-                return Ok(ask(index));
+        for _ in 0..ATTEMPTS {
+            self.recheck(inode)?;
+            if directory.state.read().shows_records {
+                self.merge_recorded(inode)?;
+            }
+            if self.is_current(directory)? {
+                let state = directory.state.read();
+                check_there(&state)?;
+                if let Some(index) = &state.index {
+                    return Ok(ask(index));
+                }
+            }
+            let change = directory.change.lock();
+            let answer = self.with_index_locked(inode, &ask);
+            let complete = !directory.state.read().shows_records;
+            drop(change);
+            if complete {
+                return answer;
             }
         }
-        let change = directory.change.lock();
-        let answer = self.with_index_locked(inode, ask);
-        drop(change);
-        answer
+        Err(Refusal::NotFound.into())
     }
 
     /// Asks the index of a directory whose `change` the caller holds.
@@ -56,7 +67,7 @@ impl<T: Tree> Union<T> {
             if !self.is_current(directory)? {
                 let members = directory.state.read().members.clone();
                 let above = inode.name().map(|(parent, _)| self.unread_in(&parent));
-                let index = self.read_index(inode.id, &members, above.unwrap_or_default())?;
+                let index = self.read_index(inode, &members, above.unwrap_or_default())?;
                 self.renew(inode, index)?;
             }
             // A lookup that found it out of date may have made it forgotten since: that takes no `change`.
@@ -140,19 +151,19 @@ impl<T: Tree> Union<T> {
 
     fn read_index(
         &self,
-        id: InodeId,
+        inode: &Inode<T>,
         members: &[Arc<BranchDir<T>>],
         mut above: Vec<BranchIndex>,
     ) -> Result<Index> {
         let mut index = Index::default();
         // Before anything is read, so that no change falls in between.
-        if let Some(heard) = self.listen(id, members)? {
+        if let Some(heard) = self.listen(inode.id, members)? {
             index.hear_all(heard);
         }
         let mut unread = Vec::new();
         for member in members {
             let stamps = index.stamps.len();
-            match self.read_with_stamp(&mut index, member) {
+            match self.read_with_stamp(inode, &mut index, member) {
                 Err(error) if self.goes_on_without(member, &error) => {
                     index.stamps.truncate(stamps);
                     unread.push(member.index());
@@ -169,12 +180,20 @@ impl<T: Tree> Union<T> {
         Ok(index)
     }
 
-    fn read_with_stamp(&self, index: &mut Index, member: &Arc<BranchDir<T>>) -> Result<()> {
+    fn read_with_stamp(
+        &self,
+        inode: &Inode<T>,
+        index: &mut Index,
+        member: &Arc<BranchDir<T>>,
+    ) -> Result<()> {
         let stamped = !self.trusts_branches() && !index.is_heard();
         if stamped {
             index.stamps.push(stamp_of(member)?);
         }
-        let repaired = self.read_member(index, member)?;
+        let (repaired, recorded) = self.read_member(index, member)?;
+        if recorded && self.notice_records(member)? {
+            inode.dir()?.state.write().shows_records = true;
+        }
         if repaired
             && stamped
             && let Some(stamp) = index.stamps.last_mut()
@@ -184,12 +203,14 @@ impl<T: Tree> Union<T> {
         Ok(())
     }
 
-    /// Reads one branch's part of a directory; returns whether something left over was put right.
-    fn read_member(&self, index: &mut Index, member: &Arc<BranchDir<T>>) -> Result<bool> {
+    /// Reads one branch's part of a directory; returns whether something left over was put right, and whether
+    /// it has records of parts below.
+    fn read_member(&self, index: &mut Index, member: &Arc<BranchDir<T>>) -> Result<(bool, bool)> {
         let powers = member.powers();
         let branch = member.index();
         let mut whiteouts = Vec::new();
         let mut left_over = Vec::new();
+        let mut recorded = false;
         for found in self.dialect.read(member)? {
             match found {
                 Found::Entry(entry) => index.found(branch, entry.name, entry.kind, entry.ino),
@@ -197,6 +218,7 @@ impl<T: Tree> Union<T> {
                 Found::Temporary(name, temporary) if powers.writable => {
                     left_over.push((name, temporary));
                 }
+                Found::Origin => recorded = true,
                 Found::Whiteout(..) | Found::Temporary(..) => {}
             }
         }
@@ -214,7 +236,7 @@ impl<T: Tree> Union<T> {
         for (name, temporary) in left_over {
             repaired |= self.clear_away(index, member, &name, &temporary)?;
         }
-        Ok(repaired)
+        Ok((repaired, recorded))
     }
 
     /// Removes what an interrupted operation left, or gives it its name back.

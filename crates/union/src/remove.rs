@@ -205,6 +205,7 @@ impl<T: Tree> Union<T> {
             state.removed = true;
             state.index = None;
         }
+        self.forget_records(child);
         self.inodes.remove_keys(child);
     }
 

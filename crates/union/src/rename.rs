@@ -16,6 +16,7 @@ use crate::branch::BranchDir;
 use crate::error::{Refusal, Result};
 use crate::index::Sightings;
 use crate::inode::Inode;
+use crate::notes::End;
 use crate::remove::lock_both;
 use crate::union::Union;
 
@@ -32,6 +33,14 @@ struct Side<'a, T: Tree> {
 impl<'a, T: Tree> Side<'a, T> {
     fn resolution(&self) -> Resolution {
         resolve(&self.sightings)
+    }
+
+    fn end(&self) -> End<'_, T> {
+        End {
+            parent: self.parent,
+            name: self.name,
+            sightings: &self.sightings,
+        }
     }
 }
 
@@ -231,9 +240,13 @@ impl<T: Tree> Union<T> {
             .ok_or_else(|| Refusal::ReadOnly.into())
     }
 
-    /// Refuses a directory that merges something from below the target branch.
+    /// Refuses a directory that merges something from below the target branch, unless that can be noted.
     fn check_moves(&self, inode: &Arc<Inode<T>>, target: BranchIndex) -> Result<()> {
-        if inode.dir().is_err() || self.with_index(inode, |i| can_move(i.all(), target))? {
+        // It is read in any case: that shows whether it has records.
+        if inode.dir().is_err()
+            || self.with_index(inode, |i| can_move(i.all(), target))?
+            || self.renames_merged()
+        {
             Ok(())
         } else {
             Err(Refusal::CrossBranch.into())
@@ -270,15 +283,21 @@ impl<T: Tree> Union<T> {
         let (tree, root) = (from.tree(), self.root_of(*target));
         let (from_handle, to_handle) = (from.open()?, to.open()?);
         let is_dir = moving.inode.dir().is_ok();
-        let plan = self.plan(source, destination, *target, is_dir);
+        let notes = self.notes(&moving.inode, *target, &source.end(), &destination.end())?;
+        let mut plan = self.plan(source, destination, *target, is_dir);
+        // What has records is marked with them.
+        plan.mark_opaque &= notes.is_none();
         let lost = match replaced {
             Some(held) if !is_dir => self.attr_at(destination, &held.inode)?,
             _ => None,
         };
-        if plan.hide_source {
-            self.dialect.put_beside(&root, &from_handle, source.name)?;
+        if let Some(notes) = &notes {
+            self.put_notes(&moving.inode, notes)?;
         }
         let moved = (|| {
+            if plan.hide_source {
+                self.dialect.put_beside(&root, &from_handle, source.name)?;
+            }
             if plan.mark_opaque {
                 let handle = tree.open_dir(&from_handle, source.name)?;
                 self.dialect.mark_opaque(&root, &handle)?;
@@ -290,6 +309,9 @@ impl<T: Tree> Union<T> {
             self.move_over(ends, is_dir && replaced.is_some())
         })();
         if let Err(error) = moved {
+            if let Some(notes) = &notes {
+                self.take_notes_back(&moving.inode, notes);
+            }
             if plan.hide_source {
                 self.dialect
                     .remove_beside(tree, &from_handle, source.name)
@@ -317,7 +339,11 @@ impl<T: Tree> Union<T> {
                 (None, false) => {}
             }
         }
-        self.note_move(ends, &moving.inode, plan.hide_source)
+        self.note_move(ends, &moving.inode, plan.hide_source, notes.is_some())?;
+        if let Some(notes) = &notes {
+            self.tidy_notes(&moving.inode, notes);
+        }
+        Ok(())
     }
 
     /// Renames on the target branch, over what is there. A directory there that still holds whiteouts steps aside first.
@@ -383,24 +409,48 @@ impl<T: Tree> Union<T> {
         } = ends;
         let (tree, root) = (from.tree(), self.root_of(*target));
         let (from_handle, to_handle) = (from.open()?, to.open()?);
-        for (inode, side, other, handle) in [
+        let both = [
             (&moving.inode, source, destination, &from_handle),
             (&replaced.inode, destination, source, &to_handle),
-        ] {
-            let is_dir = inode.dir().is_ok();
-            if self.plan(side, other, *target, is_dir).mark_opaque {
-                let dir = tree.open_dir(handle, side.name)?;
-                self.dialect.mark_opaque(&root, &dir)?;
-            }
+        ];
+        let mut noted = Vec::new();
+        for (inode, side, other, _) in both {
+            noted.push(self.notes(inode, *target, &side.end(), &other.end())?);
         }
-        let how = RenameHow::Exchange;
-        tree.rename(&from_handle, source.name, &to_handle, destination.name, how)?;
+        let exchanged = (|| {
+            for ((inode, side, other, handle), notes) in both.into_iter().zip(&noted) {
+                let is_dir = inode.dir().is_ok();
+                if let Some(notes) = notes {
+                    self.put_notes(inode, notes)?;
+                } else if self.plan(side, other, *target, is_dir).mark_opaque {
+                    let dir = tree.open_dir(handle, side.name)?;
+                    self.dialect.mark_opaque(&root, &dir)?;
+                }
+            }
+            let how = RenameHow::Exchange;
+            Ok(tree.rename(&from_handle, source.name, &to_handle, destination.name, how)?)
+        })();
+        if let Err(error) = exchanged {
+            for ((inode, ..), notes) in both.into_iter().zip(&noted) {
+                if let Some(notes) = notes {
+                    self.take_notes_back(inode, notes);
+                }
+            }
+            return Err(error);
+        }
         let moved = tree.attr(Object::Entry(&*to_handle, destination.name))?;
         let other = tree.attr(Object::Entry(&*from_handle, source.name))?;
-        self.at_new_place(&moving.inode, source, destination, to);
-        self.at_new_place(&replaced.inode, destination, source, from);
+        let is_noted = |which: usize| noted[which].is_some();
+        self.at_new_place(&moving.inode, source, destination, to, is_noted(0));
+        self.at_new_place(&replaced.inode, destination, source, from, is_noted(1));
         self.note_entry(destination.parent, *target, destination.name, &moved)?;
-        self.note_entry(source.parent, *target, source.name, &other)
+        self.note_entry(source.parent, *target, source.name, &other)?;
+        for ((inode, ..), notes) in both.into_iter().zip(&noted) {
+            if let Some(notes) = notes {
+                self.tidy_notes(inode, notes);
+            }
+        }
+        Ok(())
     }
 
     fn plan(
@@ -427,7 +477,13 @@ impl<T: Tree> Union<T> {
         Ok(attr.map(|attr| (attr, branch)))
     }
 
-    fn note_move(&self, ends: &Ends<'_, T>, inode: &Arc<Inode<T>>, hidden: bool) -> Result<()> {
+    fn note_move(
+        &self,
+        ends: &Ends<'_, T>,
+        inode: &Arc<Inode<T>>,
+        hidden: bool,
+        noted: bool,
+    ) -> Result<()> {
         let Ends {
             target,
             to,
@@ -449,7 +505,7 @@ impl<T: Tree> Union<T> {
         }
         drop(state);
         self.touched(source.parent, *target);
-        self.at_new_place(inode, source, destination, to);
+        self.at_new_place(inode, source, destination, to, noted);
         self.note_entry(destination.parent, *target, destination.name, &attr)
     }
 
@@ -460,14 +516,17 @@ impl<T: Tree> Union<T> {
         source: &Side<'_, T>,
         destination: &Side<'_, T>,
         to: &Arc<BranchDir<T>>,
+        noted: bool,
     ) {
         self.inodes.remove_name(inode, source.parent, source.name);
         self.inodes
             .add_name(inode, destination.parent, destination.name);
         if let Ok(directory) = inode.dir() {
             let mut state = directory.state.write();
-            // Below the target branch nothing of it was visible, and now nothing merges.
-            state.members.retain(|member| member.index() == to.index());
+            if !noted {
+                // Below the target branch nothing of it was visible, and now nothing merges.
+                state.members.retain(|member| member.index() == to.index());
+            }
             if let Some(member) = state.members.first() {
                 member.moved(to, destination.name);
             }

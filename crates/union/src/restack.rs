@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rules::lookup::{Resolution, dirs, resolve};
+use rules::lookup::Resolution;
 use rules::{BranchIndex, Name, Powers};
 use tree::{Object, Tree};
 
@@ -83,6 +83,7 @@ impl<T: Tree> Union<T> {
             return Err(RestackError::InUse(found));
         }
         self.flush_pseudo_links()?;
+        self.save_renamed();
         next.remove(at);
         self.restack(next, &[id]);
         Ok(())
@@ -127,6 +128,7 @@ impl<T: Tree> Union<T> {
                 return Err(RestackError::InUse(found));
             }
             self.flush_pseudo_links()?;
+            self.save_renamed();
             self.dialect.retire(root);
         }
         root.branch.set_powers(powers);
@@ -165,7 +167,9 @@ impl<T: Tree> Union<T> {
                 self.dialect.prepare(root, pseudo_links)?;
             }
         }
-        if !look_again && before.direct_changes == self.settings().direct_changes {
+        if before.rename_merged != self.settings().rename_merged {
+            self.save_renamed();
+        } else if !look_again && before.direct_changes == self.settings().direct_changes {
             return Ok(());
         }
         // What was remembered was remembered under other assumptions.
@@ -306,7 +310,9 @@ impl<T: Tree> Union<T> {
             let below = inode
                 .name()
                 .is_some_and(|(parent, _)| concerned.contains(&parent.id));
-            if !below && !concerned.contains(&inode.id) && inode.id != InodeId::ROOT {
+            let is_concerned = below || concerned.contains(&inode.id) || inode.id == InodeId::ROOT;
+            // A record may lead to a branch that the parent has no part on.
+            if !is_concerned && !self.is_recorded(inode) {
                 continue;
             }
             let merges_others = self.gather(inode).unwrap_or_else(|error| {
@@ -324,6 +330,15 @@ impl<T: Tree> Union<T> {
         }
     }
 
+    fn is_recorded(&self, inode: &Inode<T>) -> bool {
+        inode.dir().is_ok_and(|directory| {
+            let members = directory.state.read().members.clone();
+            members
+                .iter()
+                .any(|member| self.has_records(member, None).unwrap_or(true))
+        })
+    }
+
     /// Finds out what a directory merges now; returns whether that is something else than before.
     fn gather(&self, inode: &Arc<Inode<T>>) -> Result<bool> {
         let generation = self.generation.load(Ordering::Acquire);
@@ -335,15 +350,9 @@ impl<T: Tree> Union<T> {
                 return Ok(!was);
             }
             let sightings = self.sightings_alone(&parent, &name)?;
-            match resolve(&sightings) {
-                Resolution::Dir(_) => {
-                    let state = parent.dir()?.state.read();
-                    let child = |branch| state.member(branch).map(|dir| dir.child(name.clone()));
-                    let candidates: Vec<_> = dirs(&sightings).filter_map(child).collect();
-                    drop(state);
-                    self.merged(candidates)?
-                }
-                _ => Vec::new(),
+            match self.topmost(&parent, &name, &sightings)? {
+                Some(top) => self.merging(&parent, &name, &sightings, &top)?,
+                None => Vec::new(),
             }
         } else {
             return Ok(false);

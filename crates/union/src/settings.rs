@@ -47,6 +47,11 @@ pub struct Settings {
     pub move_when_full: bool,
     /// How the branch for a copy-up is chosen.
     pub copy_up: CopyUpPolicy,
+    /// Directories that merge others from below are renamed as well, and have records of that on their branch
+    /// (`dirren`; not in overlay's format). Otherwise that is `EXDEV`, and records keep directories apart that they would join.
+    pub rename_merged: bool,
+    /// The list of renamed directories on a branch is kept up to date; otherwise it is written at the end, as in AUFS.
+    pub list_renamed_early: bool,
     /// Every new directory is opaque (`diropq=always`).
     pub always_opaque: bool,
     /// Hard links of a lower branch stay one file when one of them is copied up (`plink`).
@@ -95,6 +100,8 @@ impl Settings {
             create: CreatePolicy::default(),
             move_when_full: false,
             copy_up: CopyUpPolicy::default(),
+            rename_merged: !overlay,
+            list_renamed_early: true,
             always_opaque: false,
             pseudo_links: !overlay,
             link_names_early: true,

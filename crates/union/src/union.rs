@@ -259,6 +259,7 @@ impl<T: Tree> Union<T> {
         if let Err(error) = self.finish_pending() {
             tracing::warn!(%error, "changes to large files of lower branches are lost");
         }
+        self.save_renamed();
         if self.settings().link_names_early
             && let Err(error) = self.flush_pseudo_links()
         {

@@ -28,6 +28,8 @@ pub(crate) enum Found {
     Whiteout(Name, Seen),
     /// Left behind by an operation that did not finish.
     Temporary(Name, Temporary),
+    /// A record of a renamed directory.
+    Origin,
 }
 
 /// A format on disk.
@@ -127,7 +129,8 @@ impl Dialect {
                 Meaning::Temporary(temporary) => {
                     found.push(Found::Temporary(entry.name, temporary))
                 }
-                Meaning::Opaque | Meaning::Origin | Meaning::Own => {}
+                Meaning::Origin => found.push(Found::Origin),
+                Meaning::Opaque | Meaning::Own => {}
             }
         }
         Ok(found)
@@ -168,6 +171,14 @@ impl Dialect {
             return Ok(());
         }
         aufs::leave(root, handle, &name(whiteout::OPAQUE))
+    }
+
+    /// Takes the mark of an opaque directory away, as far as it is in AUFS's form; a missing one is fine.
+    pub(crate) fn unmark_opaque<T: Tree>(&self, tree: &T, handle: &T::Dir) -> Result<()> {
+        match tree.remove_file(handle, &name(whiteout::OPAQUE)) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// Puts a whiteout beside an entry that is about to go; it counts once the entry is gone.

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use union::{DialectKind, DirectChange, InodeId, OverlayMarks};
 
 use crate::config;
-use crate::mounted::{Mounted, Notice, Op, any_op, looks};
+use crate::mounted::{Mounted, Notice, Op, any_op, looks, name};
 
 /// Who does something.
 #[derive(Debug, Clone)]
@@ -142,4 +142,22 @@ fn watches_end_with_what_they_watch() {
     assert!(watched());
     mounted.union.forget(found.id, 1);
     assert!(!watched());
+}
+
+#[test]
+fn the_parts_of_a_renamed_directory_are_watched_wherever_they_are() {
+    let mut mounted = Mounted::aufs(PLANTED);
+    mounted.agrees().unwrap();
+    mounted
+        .inside(&Op::Rename("b".into(), "a/n".into()))
+        .unwrap();
+    mounted.agrees().unwrap();
+    let (dir, _) = mounted.parent("a/n/x").unwrap();
+    assert!(mounted.union.hears(dir), "its part below is watched, too");
+    mounted.write_on(1, "b/new", "direct").unwrap();
+    mounted.write_on(1, "b/a/a", "longer").unwrap();
+    mounted.remove_on(1, "b/b").unwrap();
+    mounted.agrees().unwrap();
+    let names = mounted.listing(dir).unwrap();
+    assert_eq!(names, [name("a"), name("new")]);
 }

@@ -24,6 +24,7 @@ mod operation;
 mod outcomes;
 mod plain;
 mod regressions;
+mod renamed;
 mod sequences;
 mod shown_marks;
 mod stack;

@@ -92,7 +92,7 @@ pub(crate) fn may_say_no(
     };
     match error.errno() {
         Errno::ROFS => plan.may_be_read_only(),
-        Errno::XDEV => matches!(op, Op::Rename(..)) && should.is_ok(),
+        Errno::XDEV => matches!(op, Op::Rename(..)) && should.is_ok() && !plan.renames_merged(),
         _ => false,
     }
 }

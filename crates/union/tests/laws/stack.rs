@@ -153,6 +153,11 @@ impl Plan {
         self.free.iter().any(|free| *free < 100)
     }
 
+    /// Returns whether every directory can be renamed.
+    pub(crate) fn renames_merged(&self) -> bool {
+        self.settings.rename_merged && self.settings.dialect == DialectKind::Aufs
+    }
+
     /// Returns whether changes can be refused for want of a writable branch.
     pub(crate) fn may_be_read_only(&self) -> bool {
         self.branches[0].0 != Mode::Rw
@@ -441,6 +446,8 @@ pub(crate) fn any_plan() -> impl Strategy<Value = Plan> {
                 settings.link_names_early = early_links;
                 settings.copy_up_on_open = eager && overlay;
                 settings.always_opaque = opaque;
+                settings.rename_merged = !(overlay || one_disk && early_links);
+                settings.list_renamed_early = early_links;
             })
         },
     )
