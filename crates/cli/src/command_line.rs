@@ -74,7 +74,8 @@ show after a second, or after entry_timeout=, attr_timeout=, negative_timeout=),
 branches are watched: all is remembered until it changes); create=tdp|rr|mfs[:SECONDS]|
 pmfs[:SECONDS]|mfsrr:BYTES[:SECONDS]|tdmfs:BYTES[:SECONDS]|pmfsrr:BYTES[:SECONDS] (which branch
 receives what is new: top down, in turn, that with the most free space, of those that have the
-directory); moveonenospc (what does not fit a branch any more moves to another); cpup=tdp|bup|bu; diropq=w|a; noplink; noacl; sum; shwh
+directory); moveonenospc (what does not fit a branch any more moves to another); cpup=tdp|bup|bu; diropq=w|a; nodirren (a
+directory that lies on several branches is not renamed: EXDEV); noplink; noacl; sum; shwh
 (whiteouts are shown); dirperm1, nodirperm1 (only the topmost branch decides who searches a
 directory, or every one); volatile (nothing is synced); compat=aufs|overlay (whose defaults hold); uidmapping=, gidmapping=,
 squash_to_root, squash_to_uid=, squash_to_gid= (one owner for all that is shown and made);
@@ -88,9 +89,7 @@ Of a mounted union: remount with add:, append:, prepend:, del:PATH, mod:PATH=MOD
 is not there yet), and the options above; several are taken from left to right.
 
 Accepted without effect, because they tune AUFS's own working: xino=, noxino, trunc_xino, trunc_xib,
-dirwh=, rdcache=, rdblk=, rdhash=, dio, nodio, fhsm_sec=, si=, the branch attribute fhsm.
-
-Not supported yet, and refused: dirren.";
+dirwh=, rdcache=, rdblk=, rdhash=, dio, nodio, fhsm_sec=, si=, the branch attribute fhsm.";
 
 /// Unmount a union and wait until its branches are free
 ///

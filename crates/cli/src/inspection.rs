@@ -3,6 +3,9 @@
 //! The branches are read directly, component by component from their roots, by the
 //! rules of the union: nothing is asked of the server, so that a broken one can be examined too.
 
+mod renamed;
+
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use rules::{Attr, Errno, Kind, Name, whiteout};
@@ -101,6 +104,7 @@ pub(crate) fn look(server: &RunState, way: &[Name]) -> Result<Vec<Finding>, Unre
         branches,
         overlay: server.dialect == "overlay",
         user_marks: server.user_marks,
+        renames: server.options.split(',').any(|word| word == "dirren"),
     };
     view.walk(way)
 }
@@ -128,6 +132,8 @@ struct View {
     branches: Vec<Branch>,
     overlay: bool,
     user_marks: bool,
+    /// The records of renamed directories are followed.
+    renames: bool,
 }
 
 impl View {
@@ -161,8 +167,18 @@ impl View {
 
     fn step(&self, above: Vec<Standing>, name: &Name) -> Result<Level, Unreadable> {
         let mut level = Level::default();
-        for parent in above {
-            self.look_in(&mut level, &parent, name)?;
+        let mut told = BTreeMap::new();
+        for index in 0..self.branches.len() {
+            let parent = above.iter().find(|parent| parent.branch == index);
+            let before = level.standing.len();
+            match (told.remove(&index), parent) {
+                (Some(part), _) => self.look_at_part(&mut level, index, parent, name, part)?,
+                (None, Some(parent)) => self.look_in(&mut level, parent, name)?,
+                (None, None) => {}
+            }
+            if let Some(found) = level.standing.get(before) {
+                self.ask_records(&mut told, &above, found)?;
+            }
         }
         Ok(level)
     }

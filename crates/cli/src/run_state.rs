@@ -107,7 +107,7 @@ impl RunState {
             DirectAccess::Notify => "notify",
         }
         .to_owned();
-        self.options = render::proc_mounts(&shown(settings), None);
+        self.options = render::proc_mounts(&shown(settings, &self.dialect), None);
         let branches = branches.map(|(path, mode, root)| BranchState {
             path: path_text::write(path),
             mode: mode.to_string(),
@@ -142,10 +142,10 @@ impl RunState {
     }
 }
 
-/// Renaming merged directories is a default that does not work yet: it is not claimed.
-fn shown(settings: &Settings) -> Settings {
+/// Renaming merged directories is a default that overlay's format has no records for: there it is not claimed.
+fn shown(settings: &Settings, dialect: &str) -> Settings {
     Settings {
-        rename_directories: false,
+        rename_directories: settings.rename_directories && dialect == "aufs",
         ..settings.clone()
     }
 }

@@ -81,11 +81,6 @@ const TABLE: &[Row] = &[
         &["pmfsrr:BYTES"],
     ),
     (
-        &["-o", "br=b0:b1,dirren", "m"],
-        32,
-        &["dirren is not supported yet"],
-    ),
-    (
         &["-o", "br=b0:b1,xino=file", "m"],
         32,
         &["xino=", "the file exists"],

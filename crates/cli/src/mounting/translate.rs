@@ -42,6 +42,8 @@ pub(crate) fn settings(parsed: &MountOptions, open_files: u64) -> Settings {
             CopyUpPolicy::BottomUpParent => placement::CopyUpPolicy::BottomUpParent,
             CopyUpPolicy::BottomUp => placement::CopyUpPolicy::BottomUp,
         },
+        rename_merged: asked.rename_directories && parsed.dialect == Dialect::Aufs,
+        list_renamed_early: asked.compat != Compat::Aufs,
         always_opaque: asked.opacity == Opacity::Always,
         // Overlay has no place on disk for them: there, a copy stands for one name, as with overlayfs.
         pseudo_links: asked.pseudo_links && parsed.dialect == Dialect::Aufs,

@@ -13,9 +13,6 @@ use crate::failure::Failure;
 /// Refuses what is not supported yet.
 pub(crate) fn refuse(options: &OsStr, parsed: &MountOptions) -> Result<(), Failure> {
     let settings = &parsed.settings;
-    if settings.rename_directories && says(options, "dirren") {
-        return Err(not_yet("dirren"));
-    }
     if settings.rename_directories && says(options, "redirect_dir=on") {
         return Err(not_yet("redirect_dir=on"));
     }
