@@ -275,7 +275,7 @@ pub(crate) struct Table<T: Tree> {
     ids: [RwLock<HashMap<u64, Arc<Inode<T>>>>; SHARDS],
     keys: [Mutex<HashMap<Key, Arc<Inode<T>>>>; SHARDS],
     /// Inode numbers of copies, which keep the number of what they are copies of.
-    copies: RwLock<HashMap<Key, u64>>,
+    pub(crate) copies: RwLock<HashMap<Key, u64>>,
     /// How often what had this key was moved to another branch, keeping its number: whatever gets the key next has another.
     retired: RwLock<HashMap<Key, u64>>,
     /// Filesystems in the order in which they were met.

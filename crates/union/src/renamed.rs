@@ -461,11 +461,18 @@ impl<T: Tree> Union<T> {
     /// Adds a directory to those that are renamed, and to the list on the branch unless that is written at the end only. The list
     /// tells nothing that the directory does not say itself, so that failing is fine.
     pub(crate) fn add_renamed(&self, root: &Arc<BranchDir<T>>, ino: u64) {
-        if !root.branch.renamed.add(ino) || !self.settings().list_renamed_early {
+        let renamed = &root.branch.renamed;
+        let right = !renamed.changed.load(Ordering::Relaxed);
+        if !renamed.add(ino) || !self.settings().list_renamed_early {
             return;
         }
-        if let Err(error) = append(root, ino) {
-            tracing::debug!(branch = root.index().0, %error, "a renamed directory is not in the list yet");
+        match append(root, ino) {
+            Ok(()) => {
+                renamed.changed.fetch_and(!right, Ordering::Relaxed);
+            }
+            Err(error) => {
+                tracing::debug!(branch = root.index().0, %error, "a renamed directory is not in the list yet");
+            }
         }
     }
 
@@ -507,6 +514,8 @@ fn append<T: Tree>(root: &Arc<BranchDir<T>>, ino: u64) -> Result<()> {
     };
     let size = tree.attr(Object::File(&file))?.size;
     // Over what is left of a number that did not arrive as a whole.
-    tree.write(&file, &renamed::encode_list([ino]), size & !7)?;
-    Ok(())
+    match tree.write(&file, &renamed::encode_list([ino]), size & !7)? {
+        8 => Ok(()),
+        _ => Err(Errno::IO.into()),
+    }
 }

@@ -18,10 +18,13 @@ use tree::{Object, Tree};
 use crate::api::{BranchId, InodeId};
 use crate::branch::{Branch, BranchDir, Placed};
 use crate::error::Result;
-use crate::inode::Inode;
+use crate::inode::{Inode, Key};
 use crate::settings::Settings;
 use crate::union::Union;
 use crate::users::InTheWay;
+
+/// What tells the number of a directory from that of another one which it was a part of.
+const PARTED: u64 = 1 << 50;
 
 /// Why the stack did not change.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +86,7 @@ impl<T: Tree> Union<T> {
             return Err(RestackError::InUse(found));
         }
         self.flush_pseudo_links()?;
-        self.save_renamed();
+        self.save_renamed_on(&next[at])?;
         next.remove(at);
         self.restack(next, &[id]);
         Ok(())
@@ -128,7 +131,7 @@ impl<T: Tree> Union<T> {
                 return Err(RestackError::InUse(found));
             }
             self.flush_pseudo_links()?;
-            self.save_renamed();
+            self.save_renamed_on(root)?;
             self.dialect.retire(root);
         }
         root.branch.set_powers(powers);
@@ -372,11 +375,54 @@ impl<T: Tree> Union<T> {
             (state.index.take(), state.members.clone(), state.removed)
         };
         self.reconcile(inode, None, members, generation)?;
-        let mut state = inode.dir()?.state.write();
-        state.index = kept;
+        let now = {
+            let mut state = inode.dir()?.state.write();
+            state.index = kept;
+            state.members.clone()
+        };
+        self.part_from_lost(inode, &before, &now);
         let same = |(a, b): (&Arc<_>, &Arc<_>)| Arc::ptr_eq(a, b);
-        let mut pairs = before.iter().zip(&state.members);
-        Ok(was_hidden || before.len() != state.members.len() || !pairs.all(same))
+        let mut pairs = before.iter().zip(&now);
+        Ok(was_hidden || before.len() != now.len() || !pairs.all(same))
+    }
+
+    /// Lets a directory not be found any more by what records led to and do not any more: that may have a name of its own now.
+    fn part_from_lost(
+        &self,
+        inode: &Arc<Inode<T>>,
+        before: &[Arc<BranchDir<T>>],
+        now: &[Arc<BranchDir<T>>],
+    ) {
+        let Some((parent, name)) = inode.name() else {
+            return;
+        };
+        let Ok(above) = parent.dir().map(|dir| dir.state.read().members.clone()) else {
+            return;
+        };
+        for lost in before {
+            let path = lost.path();
+            let still = now
+                .iter()
+                .any(|dir| dir.index() == lost.index() && dir.path() == path);
+            let by_name = match above.iter().find(|dir| dir.index() == lost.index()) {
+                Some(dir) => path.last() == Some(&name) && path.starts_with(&dir.path()),
+                None => path == way(inode),
+            };
+            if still || by_name {
+                continue;
+            }
+            let attr = lost
+                .open()
+                .and_then(|dir| lost.tree().attr(Object::Dir(&*dir)));
+            if let Ok(attr) = attr {
+                let key = Key::of(&attr);
+                self.inodes.drop_key(inode, key);
+                if self.inodes.number(key) == inode.number {
+                    let number = inode.number ^ PARTED;
+                    self.inodes.copies.write().insert(key, number);
+                }
+            }
+        }
     }
 
     /// Reads a directory again and tells what is different in it.
@@ -456,4 +502,16 @@ fn depth<T: Tree>(inode: &Arc<Inode<T>>) -> usize {
         above = parent.name();
     }
     depth
+}
+
+/// Returns the names that lead from the root of the union to an object.
+fn way<T: Tree>(inode: &Arc<Inode<T>>) -> Vec<Name> {
+    let mut names = Vec::new();
+    let mut above = inode.name();
+    while let Some((parent, name)) = above {
+        names.push(name);
+        above = parent.name();
+    }
+    names.reverse();
+    names
 }
