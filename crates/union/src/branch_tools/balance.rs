@@ -144,6 +144,8 @@ impl<T: Tree> Survey<'_, '_, T> {
                         see(hidden, what);
                     }
                     Meaning::Temporary(left) if powers.writable => see(left.name, Seen::Damaged),
+                    // Its parts below have other names: what moves there under this one would not show.
+                    Meaning::Origin => return Ok(Vec::new()),
                     _ => {}
                 }
             }

@@ -5,6 +5,7 @@ use testkit::{Faults, Faulty, MemoryTree, contents, draw};
 use union::DialectKind;
 use union::branch_tools::balance::{Group, Member, carry, survey};
 
+use crate::operation::Op;
 use crate::stack::{Mode, Plan, Stack, any_plan};
 use crate::view::{View, view};
 
@@ -169,4 +170,21 @@ fn a_file_moves_with_all_its_names_or_not_at_all() {
         "{lower}"
     );
     assert!(!draw(&stack.trees[0]).contains("\"1\""));
+}
+
+#[test]
+fn what_is_in_a_renamed_directory_stays_where_it_is() {
+    let plan = Plan::aufs(&[(Mode::Rw, "a/x \"x\"\nf \"f\""), (Mode::Rw, "a/y \"y\"")]);
+    let stack = plan.build();
+    let mut client = crate::client::Client::new(stack.mount());
+    let rename = Op::Rename("a".to_owned(), "c".to_owned(), tree::RenameHow::Replace);
+    client.apply(&rename).unwrap();
+    client.union.close();
+    let own = trees(&stack);
+    let groups = survey(&pool(&plan, &own)).unwrap();
+    let names: Vec<_> = groups
+        .iter()
+        .flat_map(|group| group.names.iter().map(|place| place.to_bytes()))
+        .collect();
+    assert_eq!(names, [b"f".to_vec()]);
 }
