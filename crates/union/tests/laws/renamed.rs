@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use rules::renamed::{Form, Origin, Place, TreeId, parse_record_name};
 use rules::{Errno, Name};
-use testkit::{MemoryTree, draw, plant};
+use testkit::{MemoryTree, draw};
 use tree::RenameHow::{self, Exchange, Replace};
 use tree::{Access, Object, Tree};
 
