@@ -63,21 +63,23 @@ pub(crate) struct Mount {
 
 const MOUNT_OPTIONS: &str = "\
 Branches: br=PATH[=MODE][:PATH[=MODE]]..., dirs=, add:INDEX:PATH, append:PATH, prepend:PATH, or
-lowerdir=A:B, upperdir=, workdir=. A MODE is rw, ro, ro+wh (its whiteouts count), rr or
-rw+nolwh (whiteouts are no hard links). More attributes, joined with +: coo_reg, coo_all (opening
-copies regular files, or all things, up), moo (opening moves a regular file up; rw only), icex or icexsec,
-icexsys, icextr, icexusr, icexoth (extended attributes of these classes may stay behind when they
-cannot be copied to this branch).
+lowerdir=A:B, upperdir=, workdir=. A PATH is a directory, or a squashfs, erofs or ISO image. A MODE
+is rw, ro, ro+wh (its whiteouts count), rr or rw+nolwh (whiteouts are no hard links). More
+attributes, joined with +: coo_reg, coo_all (opening copies regular files, or all things, up), moo
+(opening moves a regular file up; rw only), icex or icexsec, icexsys, icextr, icexusr, icexoth
+(extended attributes of these classes may stay behind when they cannot be copied to this branch).
 
-Behaviour: udba=none (nobody else changes the branches: all is remembered), reval (changes
-show after a second, or after entry_timeout=, attr_timeout=, negative_timeout=), notify (the
-branches are watched: all is remembered until it changes); create=tdp|rr|mfs[:SECONDS]|
-pmfs[:SECONDS]|mfsrr:BYTES[:SECONDS]|tdmfs:BYTES[:SECONDS]|pmfsrr:BYTES[:SECONDS] (which branch
-receives what is new: top down, in turn, that with the most free space, of those that have the
-directory); moveonenospc (what does not fit a branch any more moves to another); cpup=tdp|bup|bu; diropq=w|a; nodirren (a
-directory that lies on several branches is not renamed: EXDEV); noplink; noacl; sum; shwh
-(whiteouts are shown); dirperm1, nodirperm1 (only the topmost branch decides who searches a
-directory, or every one); volatile (nothing is synced); compat=aufs|overlay (whose defaults hold); uidmapping=, gidmapping=,
+Where changes go: create=tdp|rr|mfs[:SECONDS]|pmfs[:SECONDS]|mfsrr:BYTES[:SECONDS]|
+tdmfs:BYTES[:SECONDS]|pmfsrr:BYTES[:SECONDS] (which branch receives what is new: top down, in turn,
+that with the most free space, of those that have the directory); cpup=tdp|bup|bu; moveonenospc
+(what does not fit a branch any more moves to another); diropq=w|a; nodirren (a directory that lies
+on several branches is not renamed: EXDEV); noplink.
+
+Behaviour: udba=none (nobody else changes the branches: all is remembered), reval (changes show
+after a second, or after entry_timeout=, attr_timeout=, negative_timeout=), notify (the branches
+are watched: all is remembered until it changes); noacl; sum; shwh (whiteouts are shown); dirperm1,
+nodirperm1 (only the topmost branch decides who searches a directory, or every one); volatile
+(nothing is synced); compat=aufs|overlay (whose defaults hold); uidmapping=, gidmapping=,
 squash_to_root, squash_to_uid=, squash_to_gid= (one owner for all that is shown and made);
 xattr_permissions=2|1 (owners and permissions in an attribute: user.containers.override_stat, or
 security.fuseoverlayfs.override_stat for root).
