@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fuse::Counters;
-use rules::options::{self, BranchChange, BranchMode, BranchSpec, DirectAccess, MountOptions};
+use rules::options::{
+    self, BranchChange, BranchMode, BranchSpec, DirectAccess, MountOptions, Timeouts,
+};
 use rules::{BranchIndex, Errno, Name};
 use sys::busy::{self, Use};
 use sys::{HostDir, HostTree, mount_table};
@@ -143,6 +145,12 @@ where
         for change in changes {
             self.apply(absolute(change, from), Manner::Lenient)?;
         }
+        if self.parsed.generic.read_only {
+            // Somebody may switch the machine off next.
+            self.union
+                .flush_links()
+                .map_err(|error| Failure::mount(format!("hard links: {error}")))?;
+        }
         Ok(warnings)
     }
 
@@ -161,7 +169,11 @@ where
                 .map_err(|error| self.failed("the options", error))?;
         }
         let mut kept = parsed;
-        kept.generic = self.parsed.generic.clone();
+        let given = std::mem::replace(&mut kept.generic, self.parsed.generic.clone());
+        kept.generic.read_only = given.read_only;
+        if given.timeouts != Timeouts::default() {
+            kept.generic.timeouts = given.timeouts;
+        }
         self.control.set_cache(translate::cache(&kept));
         self.parsed = kept;
         Ok(())
