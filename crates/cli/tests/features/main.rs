@@ -10,6 +10,7 @@ mod open_files;
 mod outside;
 mod permissions;
 mod placement;
+mod policies;
 mod rename;
 mod rename_dir;
 mod stack;

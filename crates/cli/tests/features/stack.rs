@@ -33,6 +33,11 @@ pub(crate) struct Stack {
 impl Stack {
     /// Plants branches, each a mode and a tree in the notation of `testkit`, without mounting them.
     pub(crate) fn planted(branches: &[(&str, &str)]) -> Option<Self> {
+        Self::on_disks(&[], branches)
+    }
+
+    /// Plants branches, the first ones on filesystems of their own with so many mebibytes.
+    pub(crate) fn on_disks(sizes: &[u32], branches: &[(&str, &str)]) -> Option<Self> {
         if !require_root_and_fuse() {
             return None;
         }
@@ -42,7 +47,12 @@ impl Stack {
             planted: Vec::new(),
         };
         for (index, (mode, text)) in branches.iter().enumerate() {
-            let path = stack.bench.guard.make_dir(&format!("b{index}"));
+            let name = format!("b{index}");
+            let path = stack.bench.guard.make_dir(&name);
+            if let Some(size) = sizes.get(index) {
+                stack.bench.guard.mount_point(&name);
+                stack.run(&format!("mount -t tmpfs -o size={size}m none {name}"));
+            }
             plant(&HostTree::open(&path).unwrap(), text);
             stack.modes.push((*mode).to_owned());
             stack.planted.push(stack.holds(index));
