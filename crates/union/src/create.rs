@@ -288,6 +288,7 @@ impl<T: Tree> Union<T> {
         }
         let attr = tree.attr(Object::Entry(&*site.handle, name))?;
         self.note_entry(parent, site.target.index(), name, &attr)?;
+        self.show_change(parent, site.target.index());
         Ok(attr)
     }
 

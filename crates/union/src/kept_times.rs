@@ -1,15 +1,17 @@
-//! Directories keep their times when something in them is only copied up.
+//! A directory of the union has a new time when a name in it came or went, and only then.
 //!
 //! A copy-up makes names on a branch, which gives the directory there a new time; in the union nothing has
-//! come or gone. Overlayfs puts the time back, too; AUFS was meant to and does not (`compat=aufs`).
+//! come or gone. Overlayfs puts the time back, too; AUFS was meant to and does not (`compat=aufs`). What comes or
+//! goes on a lower writable branch gives the directory there a new time, while the topmost one's is shown.
 
 use std::sync::Arc;
 
-use rules::{Changes, SetTime};
+use rules::{BranchIndex, Changes, SetTime};
 use tree::{Object, Tree};
 
 use crate::branch::BranchDir;
 use crate::error::Result;
+use crate::inode::Inode;
 use crate::union::Union;
 
 impl<T: Tree> Union<T> {
@@ -25,6 +27,27 @@ impl<T: Tree> Union<T> {
         } else {
             deed()
         }
+    }
+
+    /// Gives a directory a new time after a name came or went in it on `branch`. The caller holds its `change`.
+    pub(crate) fn show_change(&self, dir: &Inode<T>, branch: BranchIndex) {
+        let Ok(top) = self.top_of(dir) else { return };
+        if top.index() == branch || !top.powers().writable {
+            return;
+        }
+        let time = Changes {
+            mtime: Some(SetTime::Now),
+            ..Changes::default()
+        };
+        let set = top.open().and_then(|handle| {
+            let this = Object::Dir(&*handle);
+            top.tree().set_attr(this, &time)
+        });
+        // The change itself is done: its time alone is no reason to say that it failed.
+        if let Err(error) = set {
+            tracing::debug!(%error, "a directory keeps the time from before a change below it");
+        }
+        self.touched(dir, top.index());
     }
 }
 

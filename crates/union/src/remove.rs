@@ -40,6 +40,7 @@ impl<T: Tree> Union<T> {
             Removal::Hide => self.dialect.hide(&root, &handle, &name)?,
         }
         self.note_removal(&parent, branch, &name, removal)?;
+        self.show_change(&parent, branch);
         if let Some(inode) = self.inodes.known(&self.canonical(&attr)) {
             self.name_gone(&inode, &parent, &name, &attr, removal != Removal::Hide)?;
         }
@@ -96,6 +97,7 @@ impl<T: Tree> Union<T> {
             }
         }
         self.note_removal(parent, branch, name, removal)?;
+        self.show_change(parent, branch);
         parent.dir()?.state.write().links_below = None;
         self.directory_gone(child);
         drop(locks);

@@ -157,6 +157,8 @@ impl<T: Tree> Union<T> {
             (RenameHow::Exchange, Some(replaced)) => self.exchange(&ends, &moving, &replaced)?,
             (_, replaced) => self.replace(&ends, &moving, replaced.as_ref())?,
         }
+        self.show_change(parent, target);
+        self.show_change(new_parent, target);
         drop(locks);
         Ok(true)
     }

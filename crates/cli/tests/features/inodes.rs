@@ -46,6 +46,8 @@ fn a_directory_is_as_young_as_what_was_made_in_it() {
     };
     for (directory, line) in [
         ("d", "touch m/d/new"),
+        ("d", "mv m/d/old m/d/older"),
+        ("d", "rm m/d/older"),
         ("e", "touch m/e/new"),
         ("e", "rm m/e/old"),
     ] {

@@ -1,6 +1,7 @@
 //! Open files: everybody sees one file, also when it moves to another branch or loses its name.
 
-use rules::Changes;
+use rules::{Changes, Errno};
+use testkit::Faults;
 use union::{Error, InodeId, OpenFlags, Refusal};
 
 use crate::client::{Client, WRITE, read_all};
@@ -159,4 +160,21 @@ fn a_file_without_a_name_can_be_given_one() {
     assert_eq!((linked.attr.nlink, linked.attr.ino), (1, entry.attr.ino));
     client.union.release(entry.id);
     assert_eq!(client.read("d/shown").unwrap(), b"hidden");
+}
+
+#[test]
+fn syncing_a_directory_syncs_it_on_every_writable_branch() {
+    let branches = [(Mode::Rw, "d/"), (Mode::Rw, "d/"), (Mode::Wh, "d/f")];
+    let stack = Plan::aufs(&branches).build();
+    let mut client = Client::new(stack.mount());
+    let id = client.find("d").unwrap().id;
+    stack.faults.replan(&Faults::none());
+    client.union.sync_dir(id).unwrap();
+    assert_eq!(stack.faults.count(), 2);
+    for n in 1..=2 {
+        stack.faults.replan(&Faults::fail_once_at(n, Errno::IO));
+        client.union.sync_dir(id).unwrap_err();
+        let (count, struck) = (stack.faults.count(), stack.faults.struck());
+        assert_eq!((count, struck), (2, Some("sync_dir")), "the other one, too");
+    }
 }

@@ -1,6 +1,7 @@
 //! A directory's time of change tells when a name in it came, went or moved, and nothing else.
 
 use rules::Time;
+use tree::RenameHow;
 use union::InodeId;
 
 use crate::client::Client;
@@ -48,6 +49,38 @@ fn a_copy_up_leaves_the_times_of_directories_alone() {
                 before,
                 "mounted again: {plan:?}: {op:?}"
             );
+        }
+    }
+}
+
+#[test]
+fn a_name_that_comes_or_goes_on_a_lower_writable_branch_gives_its_directory_a_new_time() {
+    let lower = "a/f \"x\"\na/g\na/s/\na/b/c/x\nb/h = a/f";
+    let plan = Plan::aufs(&[(Rw, "a/\nb/"), (Rw, lower), (Ro, "a/below")]);
+    let path = |text: &str| text.to_owned();
+    for plan in [plan.clone(), plan.noticed()] {
+        for (op, changed) in [
+            (Op::Unlink(path("a/g")), &["a"][..]),
+            (Op::Rmdir(path("a/s")), &["a"]),
+            (
+                Op::Rename(path("a/g"), path("a/n"), RenameHow::Replace),
+                &["a"],
+            ),
+            (
+                Op::Rename(path("a/g"), path("b/g"), RenameHow::Replace),
+                &["a", "b"],
+            ),
+            (Op::Link(path("a/g"), path("b/g")), &["b"]),
+            (Op::Chmod(path("a/f"), 0o600), &[]),
+        ] {
+            let stack = plan.build();
+            let mut client = Client::new(stack.mount());
+            let before = times(&mut client);
+            client.apply(&op).unwrap();
+            for (was, is) in before.into_iter().zip(times(&mut client)) {
+                let expected = changed.contains(&was.0);
+                assert_eq!(was.1 < is.1, expected, "{plan:?}: {op:?}: {}", was.0);
+            }
         }
     }
 }
