@@ -84,8 +84,8 @@ squash_to_root, squash_to_uid=, squash_to_gid= (one owner for all that is shown 
 xattr_permissions=2|1 (owners and permissions in an attribute: user.containers.override_stat, or
 security.fuseoverlayfs.override_stat for root).
 
-Mount: ro, nosuid, nodev, noexec, noatime, fsname=, subtype=, allow_other (always for root), and
-whatever else fstab may hold.
+Mount: ro, nosuid, nodev, noexec, noatime, fsname=, subtype=, allow_other (always for root), noforget (for a
+union that NFS exports: handles stay good until it is unmounted), and whatever else fstab may hold.
 
 Of a mounted union: remount with add:, append:, prepend:, del:PATH, mod:PATH=MODE, br= (adds what
 is not there yet), and the options above; several are taken from left to right.

@@ -1,5 +1,6 @@
 //! What a mount is served with.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::id_map::IdMap;
@@ -75,6 +76,9 @@ pub struct ServeOptions {
     pub threads: usize,
     /// Who owns what, as seen through the mount.
     pub ids: IdMap,
+    /// Objects are found by their handles also after the kernel forgot them, for a server of NFS; the number tells handles
+    /// of this mount from those of another.
+    pub generation: Option<NonZeroU32>,
 }
 
 impl ServeOptions {

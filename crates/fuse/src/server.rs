@@ -150,6 +150,7 @@ where
             union: Arc::clone(&self.union),
             control: Arc::clone(&self.control),
             ids: self.options.ids.clone(),
+            generation: self.options.generation,
             dialect: Dialect {
                 long_setxattr: agreed.flags & flag::SETXATTR_EXT != 0,
             },

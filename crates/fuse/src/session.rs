@@ -1,5 +1,6 @@
 //! What all threads of a mount share, and how answers are phrased with it.
 
+use std::num::NonZeroU32;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +36,7 @@ pub(crate) struct Session<T: Tree> {
     pub(crate) union: Arc<Union<T>>,
     pub(crate) control: Arc<Control<T>>,
     pub(crate) ids: IdMap,
+    pub(crate) generation: Option<NonZeroU32>,
     pub(crate) dialect: Dialect,
     pub(crate) passthrough: Passthrough<Arc<FuseDevice>>,
     pub(crate) directories: Handles<DirStream<T>>,
@@ -87,7 +89,9 @@ where
             entry: self.name_validity(self.union.hears_names(entry.id)),
             attr: self.attr_validity(entry.id),
         };
+        let generation = self.generation.map_or(0, NonZeroU32::get);
         attributes::entry(entry.id, &self.ids.shown(&entry.attr), validity)
+            .u64(8, u64::from(generation))
     }
 
     /// Phrases attributes.

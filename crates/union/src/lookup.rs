@@ -29,6 +29,35 @@ impl<T: Tree> Union<T> {
         Ok(found.map(|(inode, attr)| Entry { id: inode.id, attr }))
     }
 
+    /// Takes one more reference to an object that is known.
+    pub fn lookup_again(&self, id: InodeId) -> Result<Entry> {
+        let inode = self.inode(id)?;
+        let attr = self.attr_of(&inode)?;
+        inode.take_reference()?;
+        Ok(Entry { id, attr })
+    }
+
+    /// Looks up the directory that a directory is in; the root is in itself. `ENOENT` for one that was removed.
+    pub fn lookup_above(&self, id: InodeId) -> Result<Entry> {
+        if id == InodeId::ROOT {
+            return self.lookup_again(id);
+        }
+        let inode = self.directory(id)?;
+        let above = inode.names.lock().last().map(|(above, _)| above.id);
+        self.lookup_again(above.ok_or(Refusal::NotFound)?)
+    }
+
+    /// Returns whether no name that is known leads to an object any more.
+    pub fn is_gone(&self, id: InodeId) -> bool {
+        let Ok(inode) = self.inode(id) else {
+            return true;
+        };
+        match inode.dir() {
+            Ok(directory) => directory.state.read().removed,
+            Err(_) => inode.names.lock().is_empty(),
+        }
+    }
+
     /// Returns the attributes of an object.
     pub fn attr(&self, id: InodeId) -> Result<Attr> {
         self.attr_of(&*self.inode(id)?)

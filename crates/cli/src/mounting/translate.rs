@@ -1,6 +1,7 @@
 //! Options in the words of the union, of its server and of the mount call.
 
-use std::time::Duration;
+use std::num::NonZeroU32;
+use std::time::{Duration, SystemTime};
 
 use fuse::{CachePolicy, IdMap, Mapping, Range, ServeOptions, Squash};
 use rules::Identity;
@@ -71,7 +72,18 @@ pub(crate) fn serve_options(parsed: &MountOptions) -> ServeOptions {
         acl: has_acl(parsed),
         threads: usize::from(parsed.generic.single_threaded),
         ids: id_map(parsed),
+        generation: parsed.generic.keep_forgotten.then(generation),
     }
+}
+
+/// Returns a number that hardly another mount of these branches had: the microseconds since 1970, as far as they fit.
+fn generation() -> NonZeroU32 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let moment = now.map_or(0, |now| now.as_micros()) & u128::from(u32::MAX);
+    u32::try_from(moment)
+        .ok()
+        .and_then(NonZeroU32::new)
+        .unwrap_or(NonZeroU32::MIN)
 }
 
 /// Where owners are in an attribute, the inode's ACLs would name others.

@@ -3,6 +3,7 @@
 mod copies;
 mod copy_up;
 mod directories;
+mod export;
 mod inodes;
 mod links;
 mod lookup;

@@ -26,6 +26,12 @@ where
         payload: &mut Payload<'_>,
     ) -> Outcome {
         let parent = InodeId(header.node);
+        // Nobody but a server of NFS asks for these, for an object of which it has the handle.
+        match name {
+            b"." => return self.found(&self.union.lookup_again(parent)?, payload),
+            b".." => return self.found(&self.union.lookup_above(parent)?, payload),
+            _ => {}
+        }
         let refused = self.is_refused_below(header, Wish::Search)?;
         match self.union.lookup(parent, name) {
             // To refuse a directory that somebody uses would take it away from under them: the kernel unmounts what is
@@ -48,13 +54,22 @@ where
     }
 
     pub(super) fn forget(&self, id: InodeId, count: u64) -> Outcome {
-        self.union.forget(id, count);
+        self.forgotten(id, count);
         Ok(Answer::Silence)
+    }
+
+    fn forgotten(&self, id: InodeId, count: u64) {
+        if self.generation.is_none() {
+            self.union.forget(id, count);
+        } else if self.union.is_gone(id) {
+            // With all the references that were kept while it could still be asked for.
+            self.union.forget(id, u64::MAX);
+        }
     }
 
     pub(super) fn batch_forget(&self, forgotten: Forgotten<'_>) -> Outcome {
         for (id, count) in forgotten {
-            self.union.forget(id, count);
+            self.forgotten(id, count);
         }
         Ok(Answer::Silence)
     }

@@ -51,7 +51,7 @@ pub fn attr(attr: &Attr) -> Record<ATTR_BYTES> {
 
 /// Builds `struct fuse_entry_out` for an object that was found.
 pub fn entry(id: InodeId, attributes: &Attr, validity: Validity) -> Record<ENTRY_BYTES> {
-    // The generation stays 0: an `InodeId` is never used twice.
+    // The generation may stay 0: an `InodeId` is never used twice while the mount lives.
     Record::new()
         .u64(0, id.0)
         .u64(16, validity.entry.as_secs())

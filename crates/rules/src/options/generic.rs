@@ -69,6 +69,8 @@ pub struct Generic {
     pub debug: bool,
     /// `threaded=0`
     pub single_threaded: bool,
+    /// `noforget`: objects are found by their handles also after the kernel forgot them, as an NFS server needs it.
+    pub keep_forgotten: bool,
     /// `fsname=`: the source in /proc/mounts.
     pub source: Option<OsString>,
     /// `subtype=`: the type behind `fuse.`.
@@ -117,6 +119,7 @@ pub(super) const WORDS: &[&str] = &[
     "default_permissions",
     "auto_unmount",
     "debug",
+    "noforget",
     "threaded",
     "max_idle_threads",
     "max_threads",
@@ -170,7 +173,6 @@ pub(super) const IGNORED: &[&str] = &[
     "intr_signal",
     "direct_io",
     "clone_fd",
-    "noforget",
     "remember",
     "nopath",
     "nullpath_ok",
@@ -231,6 +233,7 @@ fn mount_flag(word: &Word<'_>, generic: &mut Generic) -> Result<bool, OptionErro
         b"default_permissions" => (&mut generic.default_permissions, true),
         b"auto_unmount" => (&mut generic.auto_unmount, true),
         b"debug" => (&mut generic.debug, true),
+        b"noforget" => (&mut generic.keep_forgotten, true),
         _ => return access_times(word, generic),
     };
     word.switch()?;
