@@ -3,7 +3,9 @@
 //! A clause of `docs/semantics.md` is a list item. It ends with the name of what settles it:
 //! `[test: name, other_name]` (a Rust function), `[oracle: script, script]` (a script of the oracle)
 //! or `[suite: pjdfstest]` (a directory of `tests/conformance`). A section whose heading is followed by
-//! the line `<!-- no clauses -->` only explains.
+//! the line `<!-- no clauses -->` only explains. The rows of `docs/features.md` name what settles them in the same way.
+
+mod features;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,6 +23,19 @@ struct Evidence {
     tests: BTreeSet<String>,
     scripts: BTreeSet<String>,
     suites: BTreeSet<String>,
+}
+
+impl Evidence {
+    /// Returns those of the names that do not exist.
+    fn missing<'a>(&self, what: &str, named: &'a str) -> impl Iterator<Item = &'a str> {
+        let known = match what {
+            "test" => &self.tests,
+            "oracle" => &self.scripts,
+            _ => &self.suites,
+        };
+        let names = named.split(',').map(str::trim);
+        names.filter(move |name| !known.contains(*name))
+    }
 }
 
 /// Checks the documents that exist.
@@ -42,6 +57,9 @@ pub(crate) fn check(house: &Path, sources: &[Source]) -> anyhow::Result<Vec<Find
     let semantics = read(SEMANTICS);
     if let Some(text) = &semantics {
         findings.extend(clauses(text, &evidence));
+    }
+    if let Some(text) = read(features::PATH) {
+        findings.extend(features::check(&text, &evidence));
     }
     if let Some(text) = read(EXCLUSIONS) {
         findings.extend(exclusions(&text, semantics.as_deref(), &evidence.scripts));
@@ -96,21 +114,9 @@ fn clauses(text: &str, evidence: &Evidence) -> Vec<Finding> {
             findings.push(Finding::new(path, line, message));
             continue;
         };
-        let known = match what {
-            "test" => &evidence.tests,
-            "oracle" => &evidence.scripts,
-            _ => &evidence.suites,
-        };
-        for name in named
-            .split(',')
-            .map(str::trim)
-            .filter(|name| !known.contains(*name))
-        {
-            findings.push(Finding::new(
-                path,
-                line,
-                format!("there is no {what} `{name}`"),
-            ));
+        for name in evidence.missing(what, named) {
+            let message = format!("there is no {what} `{name}`");
+            findings.push(Finding::new(path, line, message));
         }
     }
     findings
