@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rules::BranchIndex;
 use rules::lookup::{Sighting, below, dirs};
+use rules::rename::can_move;
 use rules::renamed::{self, Form, Origin, Place, TreeId};
 use tree::{Object, Tree};
 
@@ -65,6 +66,17 @@ impl<T: Tree> Union<T> {
         let (Some(dir), true, false) = (top, self.renames_merged(), lower.is_empty()) else {
             return Ok(None);
         };
+        let handle = dir.open()?;
+        let had = records(dir.tree(), &handle)?;
+        let shows_nothing_below = {
+            let state = directory.state.read();
+            let index = state.index.as_ref().filter(|index| !index.is_stale());
+            index.is_some_and(|index| can_move(index.all(), target))
+        };
+        if had.is_empty() && shows_nothing_below {
+            // As without the option: nothing has to be found again.
+            return Ok(None);
+        }
         let visible: Vec<_> = dirs(below(to.sightings, target)).collect();
         let covered = |branch: &BranchIndex| lower.iter().any(|part| part.index() == *branch);
         let is_opaque = self.dialect.is_opaque(dir)?;
@@ -76,8 +88,6 @@ impl<T: Tree> Union<T> {
         }
         let old = parent_paths(from.parent)?;
         let new = parent_paths(to.parent)?;
-        let handle = dir.open()?;
-        let had = records(dir.tree(), &handle)?;
         let known = if had.is_empty() {
             Vec::new()
         } else {

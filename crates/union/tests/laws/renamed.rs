@@ -228,13 +228,24 @@ fn a_directory_takes_the_name_of_something_removed_or_empty() {
 
 #[test]
 fn a_removed_directory_takes_its_records_with_it() {
-    let stack = Plan::aufs(&[(Rw, ""), (Ro, "a/")]).build();
+    let stack = Plan::aufs(&[(Rw, ""), (Ro, "a/one \"1\"")]).build();
     let mut client = Client::new(stack.mount());
     client.apply(&rename("a", "c")).unwrap();
     assert_eq!(marks(&stack.trees[0]).len(), 2, "a record and the list");
+    client.apply(&Op::Unlink("c/one".to_owned())).unwrap();
     client.apply(&Op::Rmdir("c".to_owned())).unwrap();
     client.union.close();
     assert_eq!(marks(&stack.trees[0]), [""; 0]);
+}
+
+#[test]
+fn a_directory_in_which_nothing_shows_from_below_moves_without_a_record() {
+    let stack = Plan::aufs(&[(Rw, "b/\nb/.wh.one 0444"), (Ro, "a/\nb/one \"1\"")]).build();
+    let mut client = Client::new(stack.mount());
+    client.apply(&rename("a", "c")).unwrap();
+    client.apply(&rename("b", "d")).unwrap();
+    assert_eq!(marks(&stack.trees[0]), [""; 0]);
+    assert_eq!(view(&client.union), view(&stack.mount()));
 }
 
 #[test]
