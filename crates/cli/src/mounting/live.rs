@@ -20,7 +20,7 @@ use tree::Tree;
 use union::{Branch, BranchId, RestackError, Union, Usage};
 
 use super::branches::{self, OpenBranch};
-use super::request::says;
+use super::request::gives;
 use super::serve::Place;
 use super::{move_down, translate, unsupported};
 use crate::control::{Answer, Ask, Change, InUse, LinkDeed, MoveDown};
@@ -141,7 +141,7 @@ where
         let listed = listed.map(|(index, branch)| BranchChange::Insert { index, branch });
         let changes: Vec<_> = listed.chain(std::mem::take(&mut parsed.changes)).collect();
         let warnings = std::mem::take(&mut parsed.warnings);
-        self.reconfigure(parsed, says(options, "udba"))?;
+        self.reconfigure(parsed, gives(options, "udba"))?;
         for change in changes {
             self.apply(absolute(change, from), Manner::Lenient)?;
         }

@@ -95,6 +95,14 @@ pub(crate) fn says(options: &OsStr, word: &str) -> bool {
     words(options).any(|given| given == word.as_bytes())
 }
 
+/// Tells whether a list of options gives one a value.
+pub(crate) fn gives(options: &OsStr, key: &str) -> bool {
+    words(options).any(|given| {
+        let value = given.strip_prefix(key.as_bytes());
+        value.is_some_and(|value| value.starts_with(b"="))
+    })
+}
+
 fn bad_option(error: &OptionError) -> anyhow::Error {
     Failure::mount(error.to_string()).into()
 }
@@ -139,6 +147,8 @@ mod tests {
         assert_eq!(found, [&br"br=/a\,b=rw"[..], b"dirren", br"x\\", b"ro"]);
         assert!(says("a,dirren".as_ref(), "dirren"));
         assert!(!says("br=dirren".as_ref(), "dirren"));
+        assert!(gives("a,udba=none".as_ref(), "udba"));
+        assert!(!gives("udba,br=udba=rw,udbax=1".as_ref(), "udba"));
     }
 
     #[test]
