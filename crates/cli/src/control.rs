@@ -131,6 +131,8 @@ pub(crate) struct InUse {
     pub(crate) path: String,
     /// What it is used for.
     pub(crate) what: String,
+    /// Inode number in the union, of what is open.
+    pub(crate) ino: Option<u64>,
 }
 
 /// What a server answers.

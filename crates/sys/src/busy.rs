@@ -23,6 +23,8 @@ pub struct Busy {
     pub command: String,
     /// What it uses.
     pub what: Use,
+    /// Its inode number, where the kernel tells: of open and mapped files, whose path may be out of date.
+    pub ino: Option<u64>,
 }
 
 /// What a process uses of a mount.
@@ -62,8 +64,9 @@ fn uses_by(pid: u32, device: DeviceNumber) -> Vec<Busy> {
     };
     mounts.retain(|mount| mount.device == device);
     let process = PathBuf::from(proc::path(&pid.to_string()));
-    let uses: Vec<Use> = links(&process, &mounts)
+    let uses: Vec<(Use, Option<u64>)> = links(&process, &mounts)
         .into_iter()
+        .map(|used| (used, None))
         .chain(open_files(&process, &mounts))
         .chain(maps(&process, device))
         .collect();
@@ -73,10 +76,11 @@ fn uses_by(pid: u32, device: DeviceNumber) -> Vec<Busy> {
     let command = fs::read(process.join("comm")).unwrap_or_default();
     let command = String::from_utf8_lossy(&command).trim_end().to_owned();
     uses.into_iter()
-        .map(|what| Busy {
+        .map(|(what, ino)| Busy {
             pid,
             command: command.clone(),
             what,
+            ino,
         })
         .collect()
 }
@@ -102,32 +106,35 @@ fn inside(path: &Path, mounts: &[MountEntry]) -> bool {
 }
 
 /// Open files are known by the id of their mount.
-fn open_files(process: &Path, mounts: &[MountEntry]) -> Vec<Use> {
+fn open_files(process: &Path, mounts: &[MountEntry]) -> Vec<(Use, Option<u64>)> {
     let Ok(open) = fs::read_dir(process.join("fd")) else {
         return Vec::new();
     };
     let numbers = open.filter_map(|entry| Some(entry.ok()?.file_name()));
     let used = numbers.filter_map(|number| {
         let info = fs::read_to_string(process.join("fdinfo").join(&number)).ok()?;
-        let line = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?;
-        let id: u64 = line.trim().parse().ok()?;
+        let field = |name: &str| -> Option<u64> {
+            let line = info.lines().find_map(|line| line.strip_prefix(name))?;
+            line.trim().parse().ok()
+        };
+        let id = field("mnt_id:")?;
         mounts.iter().find(|mount| mount.id == id)?;
-        Some(Use::File(
-            fs::read_link(process.join("fd").join(&number)).ok()?,
-        ))
+        let path = fs::read_link(process.join("fd").join(&number)).ok()?;
+        // Since Linux 5.14.
+        Some((Use::File(path), field("ino:")))
     });
     used.collect()
 }
 
 /// Mapped files are known by the number of their filesystem.
-fn maps(process: &Path, device: DeviceNumber) -> Vec<Use> {
+fn maps(process: &Path, device: DeviceNumber) -> Vec<(Use, Option<u64>)> {
     let maps = fs::read(process.join("maps")).unwrap_or_default();
-    let mut uses: Vec<Use> = Vec::new();
+    let mut uses = Vec::new();
     for line in maps.split(|byte| *byte == b'\n') {
         match mapped_file(line) {
-            Some((on, path)) if on == device => {
+            Some((on, ino, path)) if on == device => {
                 // Parts of one file follow each other.
-                let used = Use::Map(path);
+                let used = (Use::Map(path), Some(ino));
                 if uses.last() != Some(&used) {
                     uses.push(used);
                 }
@@ -139,15 +146,18 @@ fn maps(process: &Path, device: DeviceNumber) -> Vec<Use> {
 }
 
 /// Reads `address perms offset major:minor inode path`.
-fn mapped_file(line: &[u8]) -> Option<(DeviceNumber, PathBuf)> {
+fn mapped_file(line: &[u8]) -> Option<(DeviceNumber, u64, PathBuf)> {
     let mut fields = line.splitn(6, |byte| *byte == b' ');
-    let (major, minor) = std::str::from_utf8(fields.nth(3)?).ok()?.split_once(':')?;
+    let mut number = |nth| std::str::from_utf8(fields.nth(nth)?).ok();
+    let (major, minor) = number(3)?.split_once(':')?;
+    let ino = number(0)?.parse().ok()?;
     let major = u32::from_str_radix(major, 16).ok()?;
     let minor = u32::from_str_radix(minor, 16).ok()?;
-    let path = fields.nth(1)?.trim_ascii_start();
+    let path = fields.next()?.trim_ascii_start();
     let path = OsStr::from_bytes(path).to_owned().into_vec();
     Some((
         DeviceNumber { major, minor },
+        ino,
         std::ffi::OsString::from_vec(path).into(),
     ))
 }
@@ -159,6 +169,7 @@ mod tests {
     use crate::mounting::tests::UnmountAtEnd;
     use crate::processes::tests::start_sleeping;
     use std::fs::File;
+    use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn a_line_of_maps_is_read() {
@@ -169,7 +180,7 @@ mod tests {
         };
         assert_eq!(
             mapped_file(line),
-            Some((device, "/mnt/a file (deleted)".into()))
+            Some((device, 123, "/mnt/a file (deleted)".into()))
         );
         assert_eq!(mapped_file(b""), None);
     }
@@ -196,6 +207,16 @@ mod tests {
 
         let mine: Vec<_> = by(std::process::id()).cloned().collect();
         assert_eq!(mine, [Use::File(at.join("open"))]);
+        let known = |name: &str| Some(at.join(name).metadata().unwrap().ino());
+        let numbers: Vec<_> = found.iter().filter_map(|busy| busy.ino).collect();
+        assert!(
+            found.iter().any(|busy| busy.ino == known("open")),
+            "{numbers:?}"
+        );
+        assert!(
+            found.iter().any(|busy| busy.ino == known("program")),
+            "{numbers:?}"
+        );
         let theirs: Vec<_> = by(child.id()).cloned().collect();
         for expected in [
             Use::Cwd(at.to_owned()),

@@ -18,6 +18,8 @@ pub struct InTheWay {
     pub path: Vec<u8>,
     /// What it is used for.
     pub what: Usage,
+    /// Its inode number, if it is open.
+    pub ino: Option<u64>,
 }
 
 /// What something is used for.
@@ -40,6 +42,7 @@ impl InTheWay {
         Self {
             path: Vec::new(),
             what: Usage::LastBranch,
+            ino: None,
         }
     }
 }
@@ -48,6 +51,9 @@ impl fmt::Display for InTheWay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = String::from_utf8_lossy(&self.path);
         match self.what {
+            Usage::OpenFile | Usage::Written if path.is_empty() => {
+                f.write_str("a file without a name is open")
+            }
             Usage::OpenFile => write!(f, "{path:?} is open"),
             Usage::OpenDirectory => write!(f, "directory {path:?} is open"),
             Usage::Held => write!(f, "{path:?} is held by a process"),
@@ -82,13 +88,15 @@ impl<T: Tree> Union<T> {
             };
             if let Some(what) = what {
                 let path = path_of(&inode);
-                found.push(InTheWay { path, what });
+                let ino = Some(inode.number);
+                found.push(InTheWay { path, what, ino });
             }
         }
         let held = in_use.iter().filter(|path| self.is_only_on(branch, path));
         found.extend(held.map(|path| InTheWay {
             path: joined(path.iter()),
             what: Usage::Held,
+            ino: None,
         }));
         found.sort_by(|a, b| a.path.cmp(&b.path));
         found
@@ -108,6 +116,7 @@ impl<T: Tree> Union<T> {
             .map(|inode| InTheWay {
                 path: path_of(inode),
                 what: Usage::Written,
+                ino: Some(inode.number),
             })
             .collect()
     }

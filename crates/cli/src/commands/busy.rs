@@ -91,7 +91,12 @@ fn keepers<'a>(
     place: &Path,
 ) -> impl Iterator<Item = &'a Busy> + use<'a> {
     let path = place.join(run_state::path_of(&used.path));
-    users.iter().filter(move |user| *path_of(user).1 == path)
+    let ino = used.ino;
+    users.iter().filter(move |user| match (ino, user.ino) {
+        // Paths of what lost its name, or has several, do not agree.
+        (Some(used), Some(known)) => used == known,
+        _ => *path_of(user).1 == path,
+    })
 }
 
 fn path_of(user: &Busy) -> (&'static str, &PathBuf) {

@@ -452,6 +452,7 @@ fn in_use(user: &union::InTheWay) -> InUse {
     InUse {
         path: path_text::write(Path::new(OsStr::from_bytes(&user.path))),
         what: what.to_owned(),
+        ino: user.ino,
     }
 }
 

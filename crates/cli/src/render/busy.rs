@@ -57,6 +57,7 @@ mod tests {
             pid,
             command: "sh".into(),
             what,
+            ino: None,
         };
         let mut users = vec![
             user(1, Use::Cwd("/m".into())),
