@@ -159,8 +159,10 @@ impl Bench {
 }
 
 /// Names that the program answers to.
-const HELPERS: [&str; 8] = [
+const HELPERS: [&str; 10] = [
     "auchk",
+    "aubusy",
+    "auplink",
     "aumvdown",
     "aubrsync",
     "mount.aufs",
