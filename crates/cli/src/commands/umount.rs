@@ -11,7 +11,8 @@ use sys::mounting::UnmountHow;
 use sys::processes;
 
 use crate::command_line::Umount;
-use crate::failure::{Exit, Failure};
+use crate::control::{self, Ask, LinkDeed};
+use crate::failure::{Exit, Failure, line_of};
 use crate::helper_arguments::Arguments;
 use crate::mounted_unions;
 use crate::mounting::attach::{self, DetachError};
@@ -72,7 +73,24 @@ pub(crate) fn run_helper(words: impl IntoIterator<Item = OsString>) -> anyhow::R
     } else {
         UnmountHow::Plain
     };
+    if how == UnmountHow::Plain {
+        flush_links(&mount);
+    }
     unmount(&mount, how)
+}
+
+/// Gives hard links of AUFS's dialect their names on disk, as `umount.aufs` always did. What fails does not keep the mount.
+fn flush_links(mount: &MountEntry) {
+    let Some(server) = run_state::server_of(mount).filter(|server| server.dialect == "aufs") else {
+        return;
+    };
+    let deed = LinkDeed::Flush;
+    if let Err(error) = control::order(&server, &Ask::Links { deed }) {
+        let why = line_of(&error);
+        crate::print_warning(&format!(
+            "hard links stay in the store of the branch: {why}"
+        ));
+    }
 }
 
 fn unmount(mount: &MountEntry, how: UnmountHow) -> anyhow::Result<Exit> {
