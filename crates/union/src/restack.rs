@@ -222,7 +222,9 @@ impl<T: Tree> Union<T> {
         }
         let mut places: Vec<_> = order.iter().collect();
         places.sort_unstable_by_key(|(old, _)| **old);
-        if !places.is_sorted_by_key(|(_, new)| **new) {
+        // A branch that is gone may come back above.
+        let fewer = places.len() < before.len();
+        if fewer || !places.is_sorted_by_key(|(_, new)| **new) {
             inodes
                 .iter()
                 .for_each(|inode| self.part_from_original(inode));
@@ -255,14 +257,16 @@ impl<T: Tree> Union<T> {
         } else if let Ok(directory) = inode.dir() {
             let mut state = directory.state.write();
             let roots = self.roots();
-            state
-                .members
-                .retain(|member| place(&roots, member.branch.id).is_some());
+            let is_there = |member: &Arc<BranchDir<T>>| place(&roots, member.branch.id).is_some();
+            let (kept, lost) = state.members.drain(..).partition::<Vec<_>, _>(is_there);
+            state.members = kept;
             state.members.sort_by_key(|member| member.index());
             state.links_below = None;
             if let Some(index) = &mut state.index {
                 index.renumber(|old| order.get(&old).copied());
             }
+            drop(state);
+            lost.iter().for_each(|lost| self.part_from(inode, lost));
         }
     }
 
@@ -270,8 +274,12 @@ impl<T: Tree> Union<T> {
     fn part_from_original(&self, inode: &Arc<Inode<T>>) {
         let Ok(other) = inode.other() else { return };
         let place = other.state.read().place.clone();
+        let keys = inode.keys();
         if !self.inodes.part_keys(inode) {
             return;
+        }
+        for key in keys {
+            self.part_number(inode, key);
         }
         let attr = place.and_then(|(dir, name)| {
             let handle = dir.open().ok()?;
@@ -411,17 +419,32 @@ impl<T: Tree> Union<T> {
             if still || by_name {
                 continue;
             }
-            let attr = lost
-                .open()
-                .and_then(|dir| lost.tree().attr(Object::Dir(&*dir)));
-            if let Ok(attr) = attr {
-                let key = Key::of(&attr);
-                self.inodes.drop_key(inode, key);
-                if self.inodes.number(key) == inode.number {
-                    let number = inode.number ^ PARTED;
-                    self.inodes.copies.write().insert(key, number);
-                }
+            self.part_from(inode, lost);
+        }
+    }
+
+    /// Lets a directory not be found any more by one on a branch, which may have another name when it is met again.
+    fn part_from(&self, inode: &Arc<Inode<T>>, lost: &Arc<BranchDir<T>>) {
+        let attr = lost
+            .open()
+            .and_then(|dir| lost.tree().attr(Object::Dir(&*dir)));
+        if let Ok(attr) = attr {
+            let key = Key::of(&attr);
+            self.inodes.drop_key(inode, key);
+            let goes_on = inode
+                .dir()
+                .is_ok_and(|dir| !dir.state.read().members.is_empty());
+            if goes_on {
+                self.part_number(inode, key);
             }
+        }
+    }
+
+    /// Gives what an object was on a branch a number of its own.
+    fn part_number(&self, inode: &Inode<T>, key: Key) {
+        if self.inodes.number(key) == inode.number {
+            let number = inode.number ^ PARTED;
+            self.inodes.copies.write().insert(key, number);
         }
     }
 

@@ -19,6 +19,8 @@ use crate::mounted::{Mounted, Op, any_op, name};
 enum Restack {
     Insert(usize, usize, usize),
     Remove(usize),
+    /// The branch that went last.
+    Return(usize, usize),
     Move(usize, usize),
     Mode(usize, usize),
 }
@@ -47,6 +49,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         4 => (place.clone(), 0..6usize, 0..3usize)
             .prop_map(|(at, module, mode)| Restack::Insert(at, module, mode)),
         3 => place.clone().prop_map(Restack::Remove),
+        2 => (place.clone(), 0..3usize).prop_map(|(at, mode)| Restack::Return(at, mode)),
         2 => (place.clone(), place.clone()).prop_map(|(from, to)| Restack::Move(from, to)),
         2 => (place, 0..3usize).prop_map(|(at, mode)| Restack::Mode(at, mode)),
     ];
@@ -57,7 +60,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 }
 
 impl Mounted {
-    fn restack(&mut self, how: &Restack) -> Result<(), RestackError> {
+    fn restack(&mut self, how: &Restack, away: &mut Vec<MemoryTree>) -> Result<(), RestackError> {
         let count = self.trees.len();
         match how {
             Restack::Insert(at, module, mode) => {
@@ -65,7 +68,16 @@ impl Mounted {
                 plant(&tree, MODULES[*module]);
                 self.insert(at % (count + 1), tree, MODES[*mode])
             }
-            Restack::Remove(at) => self.remove(at % count),
+            Restack::Remove(at) => {
+                let tree = self.trees[at % count].clone();
+                self.remove(at % count)?;
+                away.push(tree);
+                Ok(())
+            }
+            Restack::Return(at, mode) => match away.pop() {
+                Some(tree) => self.insert(at % (count + 1), tree, MODES[*mode]),
+                None => Ok(()),
+            },
             Restack::Move(from, to) => {
                 let (from, to) = (from % count, to % count);
                 self.union.move_branch(self.union.branches()[from].0, to)?;
@@ -134,6 +146,7 @@ fn without_list(tree: &MemoryTree) -> String {
 
 fn try_steps(dialect: DialectKind, changes: DirectChanges, steps: &[Step]) -> Result<(), String> {
     let mut mounted = mounted_as(dialect, changes);
+    let mut away = Vec::new();
     mounted.agrees()?;
     for (at, step) in steps.iter().enumerate() {
         let gone: Vec<_> = mounted
@@ -151,7 +164,7 @@ fn try_steps(dialect: DialectKind, changes: DirectChanges, steps: &[Step]) -> Re
                 done
             }
             Step::Restack(how) => {
-                let done = format!("{:?}", mounted.restack(how));
+                let done = format!("{:?}", mounted.restack(how, &mut away));
                 if let Restack::Remove(_) = how {
                     for (tree, before) in gone {
                         if without_list(&tree) != before {
@@ -390,4 +403,44 @@ fn a_part_that_is_only_in_a_record_comes_back_with_its_branch() {
     mounted.agrees().unwrap();
     let (dir, _) = mounted.parent("u/b/x").unwrap();
     assert_eq!(mounted.listing(dir).unwrap(), [name("a"), name("b")]);
+}
+
+#[test]
+fn a_directory_that_was_renamed_while_a_branch_was_away_is_not_the_branchs_any_more() {
+    for changes in [DirectChanges::None, DirectChanges::Watched] {
+        let settings = Settings {
+            direct_changes: changes,
+            ..Settings::new(DialectKind::Aufs)
+        };
+        let branches = ["d/\nd/a \"1\"", ""];
+        let mut mounted = Mounted::over(settings, &branches, &[Powers::WRITABLE, Powers::LAYER]);
+        let module = MemoryTree::new();
+        plant(&module, "d/\nd/t \"2\"");
+        mounted.insert(0, module.clone(), Powers::WRITABLE).unwrap();
+        mounted.agrees().unwrap();
+        mounted.remove(0).unwrap();
+        let renamed = Op::Rename("d".into(), "e".into());
+        mounted.inside(&renamed).unwrap();
+        mounted.forget_attributes();
+        mounted.settle();
+        mounted.insert(0, module, Powers::WRITABLE).unwrap();
+        mounted.agrees().unwrap();
+    }
+}
+
+#[test]
+fn a_copy_is_not_what_it_was_copied_from_when_that_comes_back_above() {
+    for changes in [DirectChanges::None, DirectChanges::Watched] {
+        let mut mounted = mounted(changes);
+        let lower = mounted.trees[1].clone();
+        let write = Op::Write("b/b".into(), "copy".into());
+        mounted.inside(&write).unwrap();
+        mounted.forget_attributes();
+        mounted.settle();
+        mounted.agrees().unwrap();
+        mounted.remove(1).unwrap();
+        mounted.agrees().unwrap();
+        mounted.insert(0, lower, Powers::LAYER).unwrap();
+        mounted.agrees().unwrap();
+    }
 }
