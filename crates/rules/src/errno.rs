@@ -68,6 +68,7 @@ errnos! {
     NODATA = 61, "no data available";
     OVERFLOW = 75, "value too large for defined data type";
     OPNOTSUPP = 95, "operation not supported";
+    CONNABORTED = 103, "connection was cut off";
     NOTCONN = 107, "transport endpoint is not connected";
     SHUTDOWN = 108, "cannot send after transport endpoint shutdown";
     TIMEDOUT = 110, "connection timed out";

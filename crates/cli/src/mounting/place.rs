@@ -16,7 +16,8 @@ pub(crate) fn resolve(dir: &Path) -> Result<PathBuf, Failure> {
         let failure = Failure::mount(format!("mount point {dir:?}: {why}"));
         match why {
             Errno::NOENT => failure.hint("make the directory first"),
-            Errno::NOTCONN => failure.hint(CLEAN_UP),
+            // The second comes while the kernel cuts the server off.
+            Errno::NOTCONN | Errno::CONNABORTED => failure.hint(CLEAN_UP),
             Errno::ACCES => failure.exit(crate::failure::Exit::MOUNT_USAGE),
             _ => failure,
         }
@@ -51,8 +52,7 @@ const CLEAN_UP: &str = "clean up with `plywood umount --stale`";
 ///
 /// Attributes may be remembered by the kernel; opening asks the server.
 pub(crate) fn is_dead(place: &Path) -> bool {
-    // The second: the connection was cut off by hand.
-    let dead = [Errno::NOTCONN, Errno::from_raw(103)];
+    let dead = [Errno::NOTCONN, Errno::CONNABORTED];
     fs::read_dir(place).is_err_and(|error| dead.contains(&errno_of(&error)))
 }
 
