@@ -3,6 +3,7 @@
 mod support;
 
 use std::fs::{self, File};
+use std::io::{Read, Write};
 
 use support::{Bench, NOBODY};
 use testkit::require_root_and_fuse;
@@ -95,4 +96,35 @@ fn a_mount_of_the_helper_is_remounted_by_root_only() {
         .shell(&format!("{user} sh -c 'echo x > m/f && plywood umount m'"))
         .silently();
     assert_eq!(bench.read("b0/f"), "x\n");
+}
+
+#[test]
+fn who_writes_to_a_file_that_others_read_never_reaches_a_branch_that_is_read_only() {
+    if !require_root_and_fuse() {
+        return;
+    }
+    type Change = &'static [&'static str];
+    let cases: [(&str, Change); 3] = [
+        ("b0=rw:b1=rw", &["branch", "set", "m", "b1=ro"]),
+        ("b0=rw:b1=rw", &["branch", "set", "m", "b1=ro+coo_reg"]),
+        ("b1=ro", &["branch", "add", "--at", "0", "m", "b0=rw"]),
+    ];
+    for (branches, change) in cases {
+        let bench = Bench::new();
+        bench.write("b1/f", "old");
+        bench.plywood(&["mount", branches, "m"]);
+        let mut reader = File::open(bench.path("m/f")).unwrap();
+        bench.plywood(change).silently();
+        let another = File::open(bench.path("m/f")).unwrap();
+        let appending = File::options().append(true).open(bench.path("m/f"));
+        appending.unwrap().write_all(b" new").unwrap();
+        assert_eq!(bench.read("b1/f"), "old", "{change:?}");
+        assert_eq!(bench.read("b0/f"), "old new", "{change:?}");
+        assert_eq!(bench.read("m/f"), "old new", "{change:?}");
+        let mut seen = String::new();
+        reader.read_to_string(&mut seen).unwrap();
+        assert!(seen.starts_with("old"), "{seen:?}");
+        drop((reader, another));
+        bench.plywood(&["umount", "m"]).silently();
+    }
 }

@@ -22,7 +22,8 @@ impl<T: Tree> Union<T> {
         if flags.write {
             self.refuse_unwritable(&inode, other)?;
         }
-        if flags.truncate || flags.write && self.settings().copy_up_on_open {
+        let parts = self.settings().copy_up_on_open || other.state.read().lent;
+        if flags.truncate || flags.write && parts {
             // Readers keep the original: what is opened for writing is another inode, found by looking again.
             let apart = self.apart(Arc::clone(&inode))?;
             if !Arc::ptr_eq(&apart, &inode) {

@@ -85,7 +85,7 @@ impl<T: Tree> Union<T> {
     fn movable(&self, inode: &Inode<T>, other: &Other<T>) -> Option<(BranchIndex, InodeName<T>)> {
         let state = other.state.read();
         let branch = state.branch;
-        let in_use = state.opens > 0 && self.writable(branch);
+        let in_use = state.opens > 0 && (state.lent || self.writable(branch));
         let elsewhere = state.place.is_none() || state.pseudo_linked || state.unpublished.is_some();
         let stays = in_use || elsewhere || !self.on_open(branch).concerns(inode.kind);
         drop(state);

@@ -195,7 +195,6 @@ impl<T: Tree> Union<T> {
 
     /// Stacks the branches anew; those of `changed` are new, gone, elsewhere or used for something else.
     fn restack(&self, next: Vec<Arc<BranchDir<T>>>, changed: &[BranchId]) {
-        let could_change = !self.is_read_only();
         let before = self.roots().to_vec();
         let mut order = Renumbering::new();
         for (index, root) in next.iter().enumerate() {
@@ -229,9 +228,7 @@ impl<T: Tree> Union<T> {
                 .iter()
                 .for_each(|inode| self.part_from_original(inode));
         }
-        if !could_change && !self.is_read_only() {
-            self.lend_what_is_open(&inodes);
-        }
+        self.lend_what_bypasses(&inodes);
         self.next_generation();
         self.look_again(&inodes, changed, concerned);
     }
@@ -290,11 +287,12 @@ impl<T: Tree> Union<T> {
         }
     }
 
-    /// Lets readers of a union in which nothing could change keep what they have open when it does.
-    fn lend_what_is_open(&self, inodes: &[Arc<Inode<T>>]) {
+    /// Lets readers whose data bypasses the union keep what they have open: who opened the same object for writing would bypass it
+    /// as well, and write to a branch that is read-only.
+    fn lend_what_bypasses(&self, inodes: &[Arc<Inode<T>>]) {
         for other in inodes.iter().filter_map(|inode| inode.other().ok()) {
             let mut state = other.state.write();
-            state.lent |= state.opens > 0 && !self.writable(state.branch);
+            state.lent |= state.bypassed && !self.writable(state.branch);
         }
     }
 
