@@ -107,6 +107,7 @@ impl<T: Tree> Union<T> {
                 }
                 return Err(stays);
             }
+            self.settle_removal(&from, plan.to);
             self.note_moved(inode, parent, name, plan, &target, &original, &copy)?;
         }
         drop(waited_for);
@@ -239,7 +240,11 @@ impl<T: Tree> Union<T> {
             let away = self.move_away(from, name, Purpose::MovedAway)?;
             let last = tree.attr(Object::Entry(&*handle, &away))?;
             if shape(&last) == shape(original) {
-                self.scrap_moved(from, &away);
+                // Should it stay, then under a name from which nothing brings it back.
+                let gone = self.dialect.temporary(name, Purpose::Building);
+                let how = RenameHow::Replace;
+                let renamed = tree.rename(&handle, &away, &handle, &gone, how);
+                self.scrap_moved(from, if renamed.is_ok() { &gone } else { &away });
                 return Ok(Ok(()));
             }
             tree.rename(&handle, &away, &handle, name, RenameHow::Replace)?;

@@ -241,7 +241,22 @@ impl<T: Tree> Union<T> {
         let from = &leaving.from;
         self.keeping_time(from, || {
             Ok(from.tree().remove_file(&*from.open()?, &leaving.name)?)
-        })
+        })?;
+        self.settle_removal(from, target.index());
+        Ok(())
+    }
+
+    /// Makes it durable that a file is gone from a branch above the one that has it now: it would come back after a crash, and
+    /// hide what was written to its copy since and is durable. It is gone in any case, so that failing is only logged.
+    pub(crate) fn settle_removal(&self, from: &Arc<BranchDir<T>>, home: BranchIndex) {
+        if !self.settings().durable || from.index() > home {
+            return;
+        }
+        let synced = from.open().and_then(|dir| from.tree().sync_dir(&*dir));
+        if let Err(error) = synced {
+            let branch = from.index().0;
+            tracing::warn!(branch, %error, "a file that moved down may come back after a crash");
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use rules::options::CreatePolicy;
 use rules::{Changes, Errno};
-use testkit::draw;
+use testkit::{Faults, draw};
 use tree::{Object, Tree};
 use union::{InodeId, Settings};
 
@@ -128,6 +128,21 @@ fn a_file_moves_to_the_branch_with_the_most_space_that_shows_it() {
             assert_eq!(written(&without).0, stays, "{without:?}");
         }
     }
+}
+
+#[test]
+fn that_a_file_left_the_branch_above_is_durable_before_the_copy_can_change() {
+    let steps = |n| {
+        let stack = moving(&[(Rw, "f \"x\""), (Rw, "")], &[0, 100]).build();
+        let mut client = Client::new(stack.mount());
+        client.find("f").unwrap();
+        stack.faults.replan(&Faults::fail_once_at(n, Errno::PERM));
+        client.apply(&Op::Write("f".to_owned(), 1, large())).ok();
+        stack.faults.struck()
+    };
+    let steps: Vec<_> = (1..).map_while(steps).collect();
+    let last = |step| steps.iter().rposition(|done| *done == step);
+    assert!(last("remove_file") < last("sync_dir"), "{steps:?}");
 }
 
 #[test]

@@ -137,6 +137,42 @@ fn a_moved_file_is_below_with_its_number_and_changes_there() {
 }
 
 #[test]
+fn that_the_original_is_gone_is_durable_before_the_copy_can_change() {
+    let steps = |n| {
+        let (mut client, stack) = prepared(&two(), true).unwrap();
+        stack.faults.replan(&Faults::fail_once_at(n, Errno::PERM));
+        moved(&mut client, "d/f", &Wish::default()).ok();
+        stack.faults.struck()
+    };
+    let steps: Vec<_> = (1..).map_while(steps).collect();
+    let last = |step| steps.iter().rposition(|done| *done == step);
+    assert!(last("remove_file") < last("sync_dir"), "{steps:?}");
+}
+
+#[test]
+fn an_original_that_cannot_be_removed_never_comes_back_over_what_is_written_below() {
+    let (mut client, stack) = prepared(&two(), true).unwrap();
+    let count = {
+        let done = moved(&mut client, "d/f", &Wish::default());
+        assert_eq!(done, Ok((0, 1)));
+        stack.faults.count()
+    };
+    for n in 1..=count {
+        let (mut client, stack) = prepared(&two(), true).unwrap();
+        stack.faults.replan(&Faults::fail_once_at(n, Errno::IO));
+        let done = moved(&mut client, "d/f", &Wish::default());
+        let struck = stack.faults.struck();
+        stack.faults.reset();
+        let id = client.find("d/f").unwrap().id;
+        client.union.open(id, WRITE).unwrap();
+        client.union.write(id, b"new", 0, false).unwrap();
+        client.union.release(id);
+        let mut later = Client::new(stack.mount());
+        assert_eq!(later.read("d/f").unwrap(), b"new", "{n} {struck:?} {done:?}");
+    }
+}
+
+#[test]
 fn an_open_file_stays() {
     let stack = two().build();
     let mut client = Client::new(stack.mount());
