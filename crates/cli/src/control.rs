@@ -2,10 +2,9 @@
 //!
 //! One line of JSON each way. What changes a union is done by its server alone, which is the only one to know what is in use.
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
@@ -208,9 +207,8 @@ fn listen(socket: &Path) -> std::io::Result<UnixListener> {
     {
         return Err(error);
     }
-    let listener = UnixListener::bind(socket)?;
-    fs::set_permissions(socket, Permissions::from_mode(0o600))?;
-    Ok(listener)
+    let listening = sys::caller::listen(socket);
+    listening.map_err(|errno| std::io::Error::from_raw_os_error(errno.raw()))
 }
 
 fn converse(mut stream: UnixStream, answer: &mut impl FnMut(Ask) -> Answer) -> anyhow::Result<()> {

@@ -4,9 +4,12 @@
 //! has moved on. A thread that answers callers takes over theirs; other threads keep the server's.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 
 use rules::Errno;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::thread::UnshareFlags;
 
 use crate::errno::{IntoErrno, check};
@@ -55,6 +58,20 @@ impl OwnRoot {
     }
 }
 
+/// How many may wait to be answered.
+const BACKLOG: i32 = 128;
+
+/// Listens at a path where only this user may connect, from the first instant: a server has no umask.
+pub fn listen(path: &Path) -> Result<UnixListener, Errno> {
+    let (family, kind) = (AddressFamily::UNIX, SocketType::STREAM);
+    let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None).errno()?;
+    // The name gets the permissions that the socket has.
+    rustix::fs::fchmod(&socket, Mode::from_raw_mode(0o600)).errno()?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path).errno()?).errno()?;
+    rustix::net::listen(&socket, BACKLOG).errno()?;
+    Ok(UnixListener::from(socket))
+}
+
 fn root_of(peer: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     let mut told = libc::ucred {
         pid: 0,
@@ -96,7 +113,28 @@ fn identity(at: BorrowedFd<'_>, path: &str) -> Result<(u32, u32, u64, u64), Errn
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn a_socket_is_its_users_alone_from_the_start() {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("socket");
+        let listening = std::thread::spawn({
+            let path = path.clone();
+            move || {
+                // SAFETY: no descriptors are unshared.
+                unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FS) }.unwrap();
+                rustix::process::umask(Mode::empty());
+                listen(&path)
+            }
+        });
+        let listener = listening.join().unwrap().unwrap();
+        let perm = path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(perm, 0o600);
+        UnixStream::connect(&path).unwrap();
+        listener.accept().unwrap();
+    }
 
     #[test]
     fn a_caller_with_the_same_root_changes_nothing() {
