@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const LONG_PATIENCE: Duration = Duration::from_secs(120);
 /// How long copying a file may take.
 const COPY_PATIENCE: Duration = Duration::from_secs(24 * 3600);
-/// The longest question.
+/// The longest question, and the longest answer.
 const MOST_BYTES: u64 = 16 << 20;
 
 /// What a server is asked.
@@ -261,7 +261,18 @@ fn exchange(socket: &Path, question: &Ask, patience: Duration) -> anyhow::Result
     let mut line = serde_json::to_vec(question)?;
     line.push(b'\n');
     stream.write_all(&line)?;
-    let mut told = Vec::new();
-    stream.read_to_end(&mut told)?;
-    Ok(serde_json::from_slice(&told)?)
+    // It may be anybody's server: it neither keeps us waiting nor fills the memory.
+    let until = Instant::now() + patience;
+    let (mut told, mut part) = (Vec::new(), vec![0; 64 << 10]);
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        anyhow::ensure!(!left.is_zero(), "no answer in time");
+        stream.set_read_timeout(Some(left))?;
+        let count = stream.read(&mut part)?;
+        if count == 0 {
+            return Ok(serde_json::from_slice(&told)?);
+        }
+        told.extend_from_slice(&part[..count]);
+        anyhow::ensure!(told.len() as u64 <= MOST_BYTES, "an endless answer");
+    }
 }

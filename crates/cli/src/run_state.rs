@@ -13,11 +13,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rules::Name;
 use rules::options::{BranchMode, Dialect, DirectAccess, Settings, render};
 use serde::{Deserialize, Serialize};
-use sys::HostDir;
+use sys::{HostDir, HostTree};
 use sys::capabilities;
 use sys::mount_table::{DeviceNumber, MountEntry};
+use tree::{Access, Object, Tree};
 use union::{DialectKind, OverlayMarks};
 
 use crate::mounting::plan::Plan;
@@ -27,6 +29,8 @@ use crate::sysfs_tree::{self, Files};
 
 /// The version of the file's shape.
 const SCHEMA: u32 = 1;
+/// The longest file that is read, in bytes: a stack with as many branches as there can be.
+const LONGEST: u64 = 64 << 20;
 
 /// A running server and its mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +60,9 @@ pub(crate) struct RunState {
     pub(crate) options: String,
     /// The branches, topmost first.
     pub(crate) branches: Vec<BranchState>,
+    /// Whose server it is; root's may have mounted for somebody else.
+    #[serde(skip)]
+    owner: u32,
 }
 
 /// A branch of a running server.
@@ -92,6 +99,7 @@ impl RunState {
             udba: String::new(),
             options: String::new(),
             branches: Vec::new(),
+            owner: 0,
         }
     }
 
@@ -131,9 +139,15 @@ impl RunState {
         format!("{mixed:016x}")
     }
 
-    /// Tells whether this is the server of a mount.
+    /// Tells whether this is the server of a mount. Nobody but root speaks for a mount that somebody else made.
     pub(crate) fn is_of(&self, mount: &MountEntry) -> bool {
+        let made_by_owner = || {
+            let mut options = mount.super_options.split(',');
+            let user = options.find_map(|option| option.strip_prefix("user_id="));
+            user.and_then(|user| user.parse().ok()) == Some(self.owner)
+        };
         self.device.as_deref() == Some(&device_text(mount.device))
+            && (self.owner == 0 || made_by_owner())
     }
 
     /// Tells whether the server still runs, and is not another process of the same id.
@@ -336,19 +350,40 @@ fn in_dir(dir: &Path) -> Vec<RunState> {
     if !is_safe(dir) && !is_host_root() {
         return Vec::new();
     }
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let files = entries.map(|entry| entry.path());
-    let files = files.filter(|file| file.extension().is_some_and(|is| is == "json"));
-    files.filter_map(|file| alive(&file)).collect()
+    let read = || -> anyhow::Result<Vec<RunState>> {
+        let tree = HostTree::open(dir)?;
+        let root = tree.root()?;
+        let entries = tree.list(&root)?.into_iter();
+        let files = entries.filter(|entry| entry.name.as_bytes().ends_with(b".json"));
+        Ok(files
+            .filter_map(|file| alive(dir, told(&tree, &root, &file.name).ok()?))
+            .collect())
+    };
+    read().unwrap_or_default()
 }
 
-fn alive(file: &Path) -> Option<RunState> {
-    let owner = file.symlink_metadata().ok()?.uid();
-    let state: RunState = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
+/// Reads what a server tells. The directory may be anybody's: nothing but a regular file of a sane size is read.
+fn told(tree: &HostTree, dir: &HostDir, name: &Name) -> anyhow::Result<RunState> {
+    let file = tree.open_file(dir, name, Access::Read)?;
+    let attr = tree.attr(Object::File(&file))?;
+    anyhow::ensure!(attr.size <= LONGEST, "{name} is too long");
+    let mut bytes = vec![0; usize::try_from(attr.size)?];
+    let mut count = 0;
+    while count < bytes.len() {
+        match tree.read(&file, &mut bytes[count..], count as u64)? {
+            0 => break,
+            more => count += more,
+        }
+    }
+    let mut state: RunState = serde_json::from_slice(&bytes[..count])?;
+    state.owner = attr.uid;
+    Ok(state)
+}
+
+fn alive(dir: &Path, state: RunState) -> Option<RunState> {
     if !state.is_alive() {
         // Others leave it to its owner, who may also remove the rest.
-        if owner == capabilities::euid()
-            && let Some(dir) = file.parent()
+        if state.owner == capabilities::euid()
             && let Ok(dirs) = Dirs::open(dir)
         {
             dirs.remove(&state);
@@ -357,7 +392,7 @@ fn alive(file: &Path) -> Option<RunState> {
     }
     // Nobody speaks for somebody else's server.
     let process = fs::metadata(format!("/proc/{}", state.pid)).ok()?;
-    (owner == 0 || process.uid() == owner).then_some(state)
+    (state.owner == 0 || process.uid() == state.owner).then_some(state)
 }
 
 /// Returns the server of a mount.
@@ -397,6 +432,54 @@ mod tests {
         let start = start_of(std::process::id()).unwrap();
         assert!(start > 0);
         assert_eq!(start_of(u32::MAX), None);
+    }
+
+    #[test]
+    fn nothing_but_a_file_is_read_of_what_strangers_leave() {
+        let temporary = tempfile::tempdir().unwrap();
+        let dir = temporary.path();
+        std::os::unix::fs::symlink("/dev/zero", dir.join("link.json")).unwrap();
+        let made = std::process::Command::new("mkfifo")
+            .arg(dir.join("pipe.json"))
+            .status();
+        assert!(made.unwrap().success());
+        let sparse = fs::File::create(dir.join("long.json")).unwrap();
+        sparse.set_len(1 << 40).unwrap();
+        assert_eq!(in_dir(dir), []);
+    }
+
+    #[test]
+    fn a_user_speaks_for_his_own_mounts_only() {
+        let state = |owner| RunState {
+            schema: SCHEMA,
+            pid: 1,
+            start_ticks: 1,
+            mounted_at: 0,
+            mount_point: "/m".to_owned(),
+            device: Some("0:7".to_owned()),
+            source: String::new(),
+            subtype: String::new(),
+            dialect: String::new(),
+            user_marks: false,
+            udba: String::new(),
+            options: String::new(),
+            branches: Vec::new(),
+            owner,
+        };
+        let mount = |user: u32| MountEntry {
+            id: 1,
+            parent: 1,
+            device: DeviceNumber { major: 0, minor: 7 },
+            root: "/".into(),
+            mount_point: "/m".into(),
+            options: String::new(),
+            fstype: "fuse.aufs".to_owned(),
+            source: OsString::new(),
+            super_options: format!("rw,user_id={user},group_id=0"),
+        };
+        for (owner, user, expected) in [(0, 0, true), (0, 7, true), (7, 7, true), (7, 0, false)] {
+            assert_eq!(state(owner).is_of(&mount(user)), expected, "{owner} {user}");
+        }
     }
 
     #[test]
