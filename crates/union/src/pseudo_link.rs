@@ -263,29 +263,56 @@ impl<T: Tree> Union<T> {
         Ok(())
     }
 
-    fn link_names_below(&self, dir: &Arc<Inode<T>>) -> Result<()> {
+    fn link_names_below(&self, top: &Arc<Inode<T>>) -> Result<()> {
+        // Directories may be nested deeper than calls: those around the one that is visited, each with what is left in it.
+        let mut around = vec![(Arc::clone(top), self.link_names_in(top)?)];
+        let mut done = Ok(());
+        while let Some((dir, left)) = around.last_mut() {
+            let next = left.pop().filter(|_| done.is_ok());
+            let Some(name) = next else {
+                if let Some((visited, _)) = around.pop()
+                    && !around.is_empty()
+                {
+                    self.inodes.forget(&visited, 1);
+                }
+                continue;
+            };
+            match self.find(dir, &name) {
+                Ok(Some((inode, _))) => {
+                    let names = self.link_names_in(&inode);
+                    let names = names.map_err(|error| done = Err(error));
+                    around.push((inode, names.unwrap_or_default()));
+                }
+                Ok(None) => {}
+                Err(error) => done = Err(error),
+            }
+        }
+        done
+    }
+
+    /// Gives the names in one directory their links; returns the names of the directories in it.
+    fn link_names_in(&self, dir: &Arc<Inode<T>>) -> Result<Vec<Name>> {
+        let mut dirs = Vec::new();
         let stream = DirStream::of(Arc::clone(dir))?;
         for listed in self.listing_of(&stream)?.iter() {
             if whiteout::is_reserved(listed.name.as_bytes()) {
                 continue;
             }
-            let is_dir = listed.kind == Some(Kind::Dir);
-            let may_be_linked = listed.ino == 0 || self.has_original(listed.ino);
-            if !is_dir && !may_be_linked {
+            if listed.kind == Some(Kind::Dir) {
+                dirs.push(listed.name.clone());
+                continue;
+            }
+            if listed.ino != 0 && !self.has_original(listed.ino) {
                 continue;
             }
             let Some((inode, _)) = self.find(dir, &listed.name)? else {
                 continue;
             };
-            let done = if is_dir {
-                self.link_names_below(&inode)
-            } else {
-                self.link_used_name(&inode)
-            };
+            let done = self.link_used_name(&inode);
             self.inodes.forget(&inode, 1);
             done?;
         }
-        Ok(())
+        Ok(dirs)
     }
 
     fn has_original(&self, ino: u64) -> bool {

@@ -1,7 +1,8 @@
 //! Open files: everybody sees one file, also when it moves to another branch or loses its name.
 
-use rules::{Changes, Errno};
+use rules::{Changes, Creation, Errno, Name};
 use testkit::Faults;
+use tree::Tree;
 use union::{Error, InodeId, OpenFlags, Refusal};
 
 use crate::client::{Client, WRITE, read_all};
@@ -177,4 +178,28 @@ fn syncing_a_directory_syncs_it_on_every_writable_branch() {
         let (count, struck) = (stack.faults.count(), stack.faults.struck());
         assert_eq!((count, struck), (2, Some("sync_dir")), "the other one, too");
     }
+}
+
+#[test]
+fn links_are_flushed_however_deep_directories_are() {
+    const DEPTH: usize = 4000;
+    let stack = Plan::aufs(&[(Mode::Rw, ""), (Mode::Ro, "x \"x\"\ny = x")]).build();
+    let union = stack.mount();
+    let (tree, name) = (&stack.trees[0], Name::new(b"d").unwrap());
+    let mut dir = tree.root().unwrap();
+    for _ in 0..DEPTH {
+        let how = Creation::exact(0o755);
+        tree.make_dir(&dir, &name, &how).unwrap();
+        dir = tree.open_dir(&dir, &name).unwrap();
+    }
+    let found = union.lookup(InodeId::ROOT, b"x").unwrap().unwrap();
+    union.open(found.id, WRITE).unwrap();
+    union.write(found.id, b"y", 0, false).unwrap();
+    union.release(found.id);
+    let held = union.inodes_held();
+    union.flush_links().unwrap();
+    assert_eq!(union.inodes_held(), held);
+    let mut later = Client::new(stack.mount());
+    assert_eq!(later.read("x").unwrap(), b"y");
+    assert_eq!(later.read("y").unwrap(), b"y");
 }
