@@ -161,15 +161,22 @@ impl<T: Tree> Union<T> {
         if before.pseudo_links && !settings.pseudo_links {
             self.flush_pseudo_links()?;
         }
-        let pseudo_links = settings.pseudo_links;
-        self.set_settings(settings);
-        self.reset_placement();
         let roots = self.roots().to_vec();
-        if before.pseudo_links != pseudo_links {
-            for root in roots.iter().filter(|root| root.powers().writable) {
-                self.dialect.prepare(root, pseudo_links)?;
+        if before.pseudo_links != settings.pseudo_links {
+            let prepare = |pseudo_links| {
+                let mut writable = roots.iter().filter(|root| root.powers().writable);
+                writable.try_for_each(|root| self.dialect.prepare(root, pseudo_links))
+            };
+            if let Err(error) = prepare(settings.pseudo_links) {
+                // Those that are prepared already need what the settings that stay rely on.
+                if let Err(error) = prepare(before.pseudo_links) {
+                    tracing::warn!(%error, "a branch is not prepared for pseudo-links");
+                }
+                return Err(error.into());
             }
         }
+        self.set_settings(settings);
+        self.reset_placement();
         if before.rename_merged != self.settings().rename_merged {
             self.save_renamed();
         } else if !look_again && before.direct_changes == self.settings().direct_changes {

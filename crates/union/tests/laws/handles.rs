@@ -203,3 +203,27 @@ fn links_are_flushed_however_deep_directories_are() {
     assert_eq!(later.read("x").unwrap(), b"y");
     assert_eq!(later.read("y").unwrap(), b"y");
 }
+
+#[test]
+fn settings_that_cannot_be_had_leave_those_that_were() {
+    for n in 1.. {
+        let lower = (Mode::Ro, "x \"x\"\ny = x");
+        let stack = Plan::aufs(&[(Mode::Rw, ""), (Mode::Rw, ""), lower]).build();
+        let mut client = Client::new(stack.mount());
+        stack
+            .faults
+            .replan(&Faults::fail_once_at(n, Errno::NOSPC));
+        let done = client
+            .union
+            .reconfigure(|settings| settings.pseudo_links = false, false);
+        let struck = stack.faults.struck();
+        stack.faults.reset();
+        let Some(struck) = struck else { return };
+        assert!(done.is_err(), "{struck}");
+        assert!(client.union.settings().pseudo_links, "{struck}");
+        client
+            .apply(&Op::Write("x".to_owned(), 0, "new".to_owned()))
+            .unwrap();
+        assert_eq!(client.read("y").unwrap(), b"new", "{struck}");
+    }
+}
