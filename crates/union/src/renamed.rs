@@ -27,6 +27,12 @@ use crate::union::Union;
 /// The longest list that is read: a million directories.
 const LONGEST_LIST: usize = 8 << 20;
 
+/// How much is read of the records of one directory. One file may have thousands of names.
+const MOST_BYTES: usize = 8 << 20;
+
+/// How many records about unknown trees are compared with each other. A branch that was copied has one for each branch below.
+const MOST_UNKNOWN: usize = 1024;
+
 /// The renamed directories of one branch, by inode number.
 pub(crate) struct RenamedDirs {
     inodes: RwLock<HashSet<u64>>,
@@ -85,27 +91,28 @@ pub fn tree_id<T: Tree>(tree: &T, root: &T::Dir) -> std::result::Result<TreeId, 
 ///
 /// # Errors
 ///
-/// What reading the directory gives.
+/// What reading the directory gives; `EFBIG` for more than anybody writes.
 pub fn origins<T: Tree>(
     tree: &T,
     dir: &T::Dir,
 ) -> std::result::Result<Vec<(TreeId, Origin)>, Errno> {
     let mut found = Vec::new();
+    let mut left = MOST_BYTES;
     for (form, id) in records(tree, dir)? {
         let name = renamed::record_name(form, &id);
         let Some(bytes) = read_whole(tree, dir, &name, renamed::LONGEST)? else {
             continue;
         };
+        left = left.checked_sub(bytes.len()).ok_or(Errno::FBIG)?;
         match Origin::decode(form, &bytes) {
             Some(origin) => found.push((form, id, origin)),
             None => tracing::warn!(%name, "the record of a renamed directory is damaged"),
         }
     }
-    let better = |id: &TreeId| {
-        let same = |(form, other, _): &(Form, TreeId, Origin)| *form == Form::Path && other == id;
-        found.iter().any(same)
-    };
-    let counts = |(form, id, _): &&(Form, TreeId, Origin)| *form == Form::Path || !better(id);
+    let by_path = found.iter().filter(|(form, ..)| *form == Form::Path);
+    let better: HashSet<_> = by_path.map(|(_, id, _)| id).collect();
+    let counts =
+        |(form, id, _): &&(Form, TreeId, Origin)| *form == Form::Path || !better.contains(id);
     let counting = found.iter().filter(counts);
     Ok(counting
         .map(|(_, id, origin)| (id.clone(), origin.clone()))
@@ -206,7 +213,7 @@ pub fn told<T: Tree, E: From<Errno>>(
         }
         left.push(origin);
     }
-    if left.is_empty() {
+    if left.is_empty() || left.len() > MOST_UNKNOWN {
         return Ok(told);
     }
     let is_free = |branch: &usize| !matches!(told[*branch], Told::At(_));

@@ -256,6 +256,8 @@ impl<T: Tree> Union<T> {
 
     /// Finishes what is pending; the union serves nothing afterwards.
     pub fn close(&self) {
+        // The stack may be about to change: whoever does that comes first, or not any more.
+        let _closed = self.gate.close();
         if let Err(error) = self.finish_pending() {
             tracing::warn!(%error, "changes to large files of lower branches are lost");
         }

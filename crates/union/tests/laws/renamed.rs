@@ -515,3 +515,34 @@ fn what_was_renamed_on_a_branch_stays_so_when_the_branch_is_a_layer_below_anothe
         }
     }
 }
+
+#[test]
+fn a_directory_with_more_records_than_anybody_writes_costs_neither_memory_nor_time() {
+    let stack = Plan::aufs(&[(Rw, "d/"), (Ro, "e/")]).build();
+    let (upper, lower) = (&stack.trees[0], &stack.trees[1]);
+    let (root, below) = (upper.root().unwrap(), lower.root().unwrap());
+    let dir = upper.open_dir(&root, &Name::new(b"d").unwrap()).unwrap();
+    let name = |number| rules::renamed::record_name(Form::Path, &TreeId::new(1, 2, number));
+    let put = |place, from, to| {
+        let file = upper
+            .create_file(&dir, &name(from), &rules::Creation::exact(0o600))
+            .unwrap();
+        let bytes = Origin { place, ino: 0 }.encode().unwrap();
+        upper.write(&file, &bytes, 0).unwrap();
+        for more in from + 1..to {
+            upper.link(&dir, &name(from), &dir, &name(more)).unwrap();
+        }
+    };
+    let part = Name::new(b"e").unwrap();
+    put(Place::Path(vec![part]), 10_000, 16_000);
+    let asked = [union::Below {
+        tree: lower,
+        root: &below,
+        id: TreeId::new(3, 4, 5),
+        beside: None,
+    }];
+    let told = || union::told(upper, &dir, &asked, |_, _| Ok::<_, Errno>(false));
+    assert_eq!(told(), Ok(vec![union::Told::Nothing]));
+    put(Place::Path(vec![Name::new(b"n").unwrap(); 32_000]), 0, 200);
+    assert_eq!(told(), Err(Errno::FBIG));
+}
