@@ -16,9 +16,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rules::Name;
 use rules::options::{BranchMode, Dialect, DirectAccess, Settings, render};
 use serde::{Deserialize, Serialize};
-use sys::{HostDir, HostTree};
 use sys::capabilities;
 use sys::mount_table::{DeviceNumber, MountEntry};
+use sys::{HostDir, HostTree};
 use tree::{Access, Object, Tree};
 use union::{DialectKind, OverlayMarks};
 

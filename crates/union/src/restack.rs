@@ -18,6 +18,7 @@ use tree::{Object, Tree};
 use crate::api::{BranchId, InodeId};
 use crate::branch::{Branch, BranchDir, Placed};
 use crate::error::Result;
+use crate::index::Index;
 use crate::inode::{Inode, Key};
 use crate::settings::Settings;
 use crate::union::Union;
@@ -461,8 +462,16 @@ impl<T: Tree> Union<T> {
         let mut changed: Vec<Name> = Vec::new();
         {
             let state = directory.state.read();
-            if let (Ok(()), Some(new), Some(old)) = (readable, &state.index, &old) {
-                changed = old.differences_after_restack(new);
+            if let (Ok(()), Some(new)) = (readable, &state.index) {
+                changed = match &old {
+                    Some(old) => old.differences_after_restack(new),
+                    // Nobody remembers which names were asked for and missing: all that are there now may be among them.
+                    None => {
+                        let known: HashSet<_> = children.iter().map(|(name, _)| name).collect();
+                        let there = Index::default().differences_after_restack(new);
+                        there.into_iter().filter(|n| !known.contains(n)).collect()
+                    }
+                };
             }
         }
         for (name, child) in children {

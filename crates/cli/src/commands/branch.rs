@@ -43,7 +43,7 @@ fn add(arguments: &BranchAdd) -> anyhow::Result<Exit> {
             Some(index) => Some(index),
             None => Some(usual_place(&server, spec.mode)),
         };
-        index = at.map(|at| at + 1);
+        index = at.map(|at| at.saturating_add(1));
         changes.push(Change::Add {
             index: at,
             path: text_of(&spec.path)?,

@@ -6,13 +6,14 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use rules::Powers;
 use testkit::{MemoryTree, draw, plant};
+use tree::RenameHow;
 use union::{
     Branch, DialectKind, DirectChanges, InodeId, OpenFlags, OverlayMarks, RestackError, Settings,
     Usage,
 };
 
 use crate::config;
-use crate::mounted::{Mounted, Op, any_op, name};
+use crate::mounted::{Mounted, Notice, Op, any_op, name};
 
 /// Something done to the stack.
 #[derive(Debug, Clone)]
@@ -443,4 +444,22 @@ fn a_copy_is_not_what_it_was_copied_from_when_that_comes_back_above() {
         mounted.insert(0, lower, Powers::LAYER).unwrap();
         mounted.agrees().unwrap();
     }
+}
+
+#[test]
+fn who_missed_a_name_hears_of_it_also_in_a_directory_that_was_renamed() {
+    let mut mounted = mounted(DirectChanges::None);
+    mounted.inside(&Op::MakeDir("u".into())).unwrap();
+    let dir = mounted.entry(InodeId::ROOT, &name("u")).unwrap().unwrap();
+    let missed = name("x");
+    assert_eq!(mounted.entry(dir, &missed), Ok(None));
+    // The kernel takes what it knows of its names along.
+    let (root, how) = (InodeId::ROOT, RenameHow::Replace);
+    mounted.union.rename(root, b"u", root, b"v", how).unwrap();
+    mounted.notices.take();
+    let tree = MemoryTree::new();
+    plant(&tree, "v/\nv/x \"there\"");
+    mounted.insert(2, tree, Powers::LAYER).unwrap();
+    let told = mounted.notices.take();
+    assert!(told.contains(&Notice::Entry(dir, missed)), "{told:?}");
 }

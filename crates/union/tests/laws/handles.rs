@@ -210,9 +210,7 @@ fn settings_that_cannot_be_had_leave_those_that_were() {
         let lower = (Mode::Ro, "x \"x\"\ny = x");
         let stack = Plan::aufs(&[(Mode::Rw, ""), (Mode::Rw, ""), lower]).build();
         let mut client = Client::new(stack.mount());
-        stack
-            .faults
-            .replan(&Faults::fail_once_at(n, Errno::NOSPC));
+        stack.faults.replan(&Faults::fail_once_at(n, Errno::NOSPC));
         let done = client
             .union
             .reconfigure(|settings| settings.pseudo_links = false, false);

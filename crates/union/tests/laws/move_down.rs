@@ -168,7 +168,11 @@ fn an_original_that_cannot_be_removed_never_comes_back_over_what_is_written_belo
         client.union.write(id, b"new", 0, false).unwrap();
         client.union.release(id);
         let mut later = Client::new(stack.mount());
-        assert_eq!(later.read("d/f").unwrap(), b"new", "{n} {struck:?} {done:?}");
+        assert_eq!(
+            later.read("d/f").unwrap(),
+            b"new",
+            "{n} {struck:?} {done:?}"
+        );
     }
 }
 
