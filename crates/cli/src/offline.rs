@@ -82,8 +82,8 @@ impl OfflineBranch {
         let mark = last.is_some_and(|name| rules::whiteout::is_reserved(name.as_bytes()));
         let failure = Failure::new(COULD_NOT, format!("{:?}: {place}: {errno}", self.path));
         match *errno {
-            rules::Errno::OPNOTSUPP if mark => failure
-                .hint("directories that dirren renamed cannot be merged")
+            rules::Errno::OPNOTSUPP => failure
+                .hint("it was renamed, and its records lead to none of these branches for sure: name those below with --below, or give it another name in the mounted union")
                 .into(),
             rules::Errno::IO if mark => failure
                 .hint("not a proper whiteout: `plywood check --repair` replaces it")

@@ -175,9 +175,10 @@ fn branches_that_cannot_be_merged_are_refused_in_one_line() {
         let words = [&["merge-down"], words].concat();
         bench.plywood(&words).refused(2, expected);
     }
-    bench.write("b0/d/.wh..wh..dr.3_0701_2", "");
+    let record = format!("adr\x01{}\x02\x01{}c", "\0".repeat(11), "\0".repeat(7));
+    bench.write("b0/d/.wh..wh..dr.3_0701_2", &record);
     let refused = bench.plywood(&["merge-down", "b0", "b1"]);
-    refused.refused(2, &["dirren", "d/.wh..wh..dr."]);
+    refused.refused(2, &["b0\": d: ", "it was renamed", "--below"]);
     bench.shell("rm -r b0/d; mkdir b0/.wh.x");
     bench
         .plywood(&["merge-down", "b0", "b1"])

@@ -222,3 +222,52 @@ fn the_option_changes_while_mounted() {
     assert_eq!(bench.read("m/lib/part1/file1"), "1\n");
     unmount(&bench);
 }
+
+fn merge_unmounted(bench: &Bench) {
+    unmount(bench);
+    let line = ["merge-down", "--move", "b0", "b1", "--below", "b2", "--yes"];
+    let dry = bench
+        .plywood(&[&line[..], &["--dry-run"]].concat())
+        .silently();
+    assert!(dry.contains("rename below to text/lib"), "{dry}");
+    let told = bench.plywood(&line).silently();
+    assert!(told.contains("3 renamed below"), "{told}");
+    mount(bench, "br=b0:b1=rw:b2");
+}
+
+#[test]
+fn renamed_directories_are_merged_down_also_while_mounted() {
+    for (udba, mounted) in [
+        ("udba=none", false),
+        ("udba=none", true),
+        ("udba=reval", true),
+        ("udba=notify", true),
+    ] {
+        let Some(bench) = bench() else { return };
+        mount(&bench, "br=b0:b1=ro:b2");
+        rename(&bench, "src", "lib");
+        bench.write("m/lib/new", "n\n");
+        rename(&bench, "lib", "doc/lib");
+        rename(&bench, "doc/lib/part0", "part0");
+        rename(&bench, "doc", "text");
+        unmount(&bench);
+        mount(&bench, &format!("br=b0:b1=rw:b2,{udba}"));
+        let whole = files(&bench.path("m"));
+        if mounted {
+            bench.shell("aubrsync move m b0 b1").silently();
+        } else {
+            merge_unmounted(&bench);
+        }
+        assert_eq!(files(&bench.path("m")), whole, "{udba}");
+        let left = names(&bench.path("b0"));
+        assert!(
+            left.iter().all(|name| name.starts_with(".wh..wh.")),
+            "{left:?}"
+        );
+        assert_eq!(names(&bench.path("b1/text")), ["lib", "read"], "{udba}");
+        unmount(&bench);
+        mount(&bench, "br=b1:b2");
+        assert_eq!(files(&bench.path("m")), whole, "{udba}");
+        unmount(&bench);
+    }
+}

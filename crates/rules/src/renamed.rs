@@ -4,7 +4,8 @@
 //! of it, the renamed directory has a file that tells where the part is, under AUFS's name and in its words:
 //! the name that the part has in the directory that the union merges at the same place ([`Place::Beside`]). AUFS cannot
 //! say more, and loses what is moved into another directory; for that there is a second form, which AUFS
-//! does not look at: the path from the root of the branch ([`Place::Path`]). It counts where both are.
+//! does not look at: the path from the root of the branch ([`Place::Path`]). It counts where both are. While the part itself
+//! is moved on its branch, the second form has both paths ([`Place::Moving`]).
 //!
 //! Source: the on-disk format of AUFS, drawn in `docs/formats/aufs.md`.
 
@@ -73,6 +74,8 @@ pub enum Place {
     Beside(Name),
     /// At this path from the root of the branch; never empty.
     Path(Vec<Name>),
+    /// At the first of these paths that leads to the inode: the part is moved, or was.
+    Moving(Vec<Name>, Vec<Name>),
 }
 
 /// The two forms of a record, which have different names.
@@ -80,7 +83,7 @@ pub enum Place {
 pub enum Form {
     /// [`Place::Beside`]
     Beside,
-    /// [`Place::Path`]
+    /// [`Place::Path`] and [`Place::Moving`]
     Path,
 }
 
@@ -89,7 +92,7 @@ impl Place {
     pub fn form(&self) -> Form {
         match self {
             Self::Beside(_) => Form::Beside,
-            Self::Path(_) => Form::Path,
+            Self::Path(_) | Self::Moving(..) => Form::Path,
         }
     }
 }
@@ -114,16 +117,8 @@ impl Origin {
                 bytes[16] = u8::try_from(name.len()).ok()?;
                 bytes.extend_from_slice(name.as_bytes());
             }
-            Place::Path(names) => {
-                let path = names
-                    .iter()
-                    .map(|name| name.as_bytes())
-                    .collect::<Vec<_>>()
-                    .join(&b'/');
-                bytes[..4].copy_from_slice(&PATH_MAGIC);
-                bytes[16..20].copy_from_slice(&u32::try_from(path.len()).ok()?.to_be_bytes());
-                bytes.extend_from_slice(&path);
-            }
+            Place::Path(path) => put_paths(&mut bytes, path, &[])?,
+            Place::Moving(from, to) => put_paths(&mut bytes, from, to)?,
         }
         (bytes.len() <= LONGEST).then_some(bytes)
     }
@@ -139,17 +134,41 @@ impl Origin {
                 Place::Beside(users(name).filter(|_| sound)?)
             }
             Form::Path => {
-                let length = u32::from_be_bytes(header[16..20].try_into().ok()?);
-                let path = rest.get(..usize::try_from(length).ok()?)?;
+                let length = |at| {
+                    u32::from_be_bytes(header[at..at + 4].try_into().ok()?)
+                        .try_into()
+                        .ok()
+                };
+                let (path, rest) = rest.split_at_checked(length(16)?)?;
+                let to = rest.get(..length(20)?)?;
                 if header[..4] != PATH_MAGIC || bytes.len() > LONGEST {
                     return None;
                 }
-                let names = path.split(|byte| *byte == b'/').map(users);
-                Place::Path(names.collect::<Option<_>>()?)
+                let names = |path: &[u8]| {
+                    path.split(|byte| *byte == b'/')
+                        .map(users)
+                        .collect::<Option<_>>()
+                };
+                match to.is_empty() {
+                    true => Place::Path(names(path)?),
+                    false => Place::Moving(names(path)?, names(to)?),
+                }
             }
         };
         Some(Self { place, ino })
     }
+}
+
+/// Writes the second form: a path, and where the part moves from there (nothing if it does not).
+fn put_paths(bytes: &mut Vec<u8>, path: &[Name], to: &[Name]) -> Option<()> {
+    bytes[..4].copy_from_slice(&PATH_MAGIC);
+    for (at, names) in [(16, path), (20, to)] {
+        let names: Vec<_> = names.iter().map(|name| name.as_bytes()).collect();
+        let path = names.join(&b'/');
+        bytes[at..at + 4].copy_from_slice(&u32::try_from(path.len()).ok()?.to_be_bytes());
+        bytes.extend_from_slice(&path);
+    }
+    Some(())
 }
 
 /// A record never leads to what users may not see.
@@ -281,6 +300,7 @@ mod tests {
             Place::Beside(name("n")),
             Place::Path(vec![name("a")]),
             Place::Path(vec![name("a"), name("b c"), name("\u{fc}")]),
+            Place::Moving(vec![name("a"), name("b")], vec![name("c")]),
         ] {
             let origin = Origin {
                 place,
@@ -308,7 +328,11 @@ mod tests {
             place: Place::Path(vec![name("a"), name("b")]),
             ino: 1,
         };
-        for whole in [&beside, &path] {
+        let moving = Origin {
+            place: Place::Moving(vec![name("a")], vec![name("b"), name("c")]),
+            ino: 1,
+        };
+        for whole in [&beside, &path, &moving] {
             let form = whole.place.form();
             let bytes = whole.encode().unwrap();
             for length in 0..bytes.len() {

@@ -198,8 +198,12 @@ pub fn told<T: Tree, E: From<Errno>>(
 ) -> std::result::Result<Vec<Told>, E> {
     let mut told = vec![Told::Nothing; below.len()];
     let mut left = Vec::new();
-    for (id, origin) in origins(tree, dir)? {
+    for (id, mut origin) in origins(tree, dir)? {
         let meant = below.iter().position(|branch| branch.id == id);
+        if let Place::Moving(..) = origin.place {
+            // Interrupted, and found anew: only the inode tells which of the two places counts.
+            origin.place = arrived(&origin, below, meant)?;
+        }
         let there = match meant {
             Some(meant) => inode_at(&below[meant], &origin.place)?,
             None => None,
@@ -227,7 +231,7 @@ pub fn told<T: Tree, E: From<Errno>>(
                 Some(ino) if ino == origin.ino => Fit::Inode,
                 Some(_) => match &origin.place {
                     // Said by no other program, and not about where the directory was.
-                    Place::Path(_) => Fit::Place,
+                    Place::Path(_) | Place::Moving(..) => Fit::Place,
                     Place::Beside(name) if is_hidden(*branch, name)? => Fit::Place,
                     Place::Beside(_) => Fit::No,
                 },
@@ -260,6 +264,25 @@ pub fn hides<T: Tree>(tree: &T, dir: &T::Dir, name: &Name) -> std::result::Resul
     }
 }
 
+/// Returns where a part is that was moved, or is still to be: where its inode is, on the branch that is meant if that is known.
+fn arrived<T: Tree>(
+    origin: &Origin,
+    below: &[Below<'_, T>],
+    meant: Option<usize>,
+) -> std::result::Result<Place, Errno> {
+    let Place::Moving(from, to) = &origin.place else {
+        return Ok(origin.place.clone());
+    };
+    let to = Place::Path(to.clone());
+    for (index, branch) in below.iter().enumerate() {
+        let asked = meant.is_none_or(|meant| meant == index);
+        if asked && inode_at(branch, &to)? == Some(origin.ino) {
+            return Ok(to);
+        }
+    }
+    Ok(Place::Path(from.clone()))
+}
+
 /// Returns the inode number of the directory that a record means on a branch.
 fn inode_at<T: Tree>(
     branch: &Below<'_, T>,
@@ -268,7 +291,7 @@ fn inode_at<T: Tree>(
     let (from, names) = match (place, branch.beside) {
         (Place::Beside(name), Some(beside)) => (beside, std::slice::from_ref(name)),
         (Place::Beside(_), None) => return Ok(None),
-        (Place::Path(names), _) => (branch.root, &names[..]),
+        (Place::Path(names) | Place::Moving(names, _), _) => (branch.root, &names[..]),
     };
     let mut dir = None;
     for name in names {
@@ -406,7 +429,7 @@ impl<T: Tree> Union<T> {
                 Told::Nothing => continue,
                 Told::Nowhere => None,
                 Told::At(Place::Beside(name)) => beside.map(|dir| dir.child(name)),
-                Told::At(Place::Path(names)) => {
+                Told::At(Place::Path(names) | Place::Moving(names, _)) => {
                     let from = Arc::clone(root);
                     Some(names.into_iter().fold(from, |dir, name| dir.child(name)))
                 }

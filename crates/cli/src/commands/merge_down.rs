@@ -144,6 +144,7 @@ struct Counts {
     hidden: u64,
     forgotten: u64,
     dropped: u64,
+    moved: u64,
 }
 
 impl Counts {
@@ -155,6 +156,7 @@ impl Counts {
             Deed::Hide | Deed::Opaque => self.hidden += 1,
             Deed::Drop => self.dropped += 1,
             Deed::Forget => self.forgotten += 1,
+            Deed::Carry => self.moved += 1,
             Deed::Tidy => {}
         }
     }
@@ -167,10 +169,14 @@ impl Counts {
             hidden,
             forgotten,
             dropped,
+            moved,
         } = self;
         let mut line = format!(
             "{put} put, {same} the same, {removed} deleted, {hidden} hidden, {dropped} removed above"
         );
+        if *moved > 0 {
+            line.push_str(&format!(", {moved} renamed below"));
+        }
         if *forgotten > 0 {
             // Whoever has branches further below wants to know.
             line.push_str(&format!("; {forgotten} whiteouts not kept (see --below)"));
@@ -187,6 +193,7 @@ fn line(place: &Place, deed: Deed) -> String {
         Deed::Remove => "delete",
         Deed::Hide => "hide",
         Deed::Opaque => "make opaque",
+        Deed::Carry => "rename below to",
         Deed::Forget => "no whiteout for",
         Deed::Tidy => "tidy above",
         Deed::Drop => "remove above",

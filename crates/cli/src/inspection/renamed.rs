@@ -91,7 +91,7 @@ impl View {
         };
         let names = match &place {
             Place::Beside(name) => std::slice::from_ref(name),
-            Place::Path(names) => names,
+            Place::Path(names) | Place::Moving(names, _) => names,
         };
         names.iter().for_each(|name| path.push(name.as_os_str()));
         let own = parent.map(|parent| parent.path.join(name.as_os_str()));

@@ -8,11 +8,11 @@ use std::collections::HashMap;
 
 use rules::lookup::{Resolution, Seen, Sighting, dirs, resolve};
 use rules::whiteout::{self, Meaning};
-use rules::{Attr, BranchIndex, Changes, Creation, Errno, Kind, Name, Powers, SetTime};
+use rules::{Attr, BranchIndex, Creation, Errno, Kind, Name, Powers};
 use tree::{Object, RenameHow, SyncHow, Tree};
 
 use super::copying::Spot;
-use super::{Place, Stopped, at, free_temporary, is_opaque, refuse_deep, sorted};
+use super::{Place, Stopped, at, free_temporary, is_opaque, keeping_time, refuse_deep, sorted};
 use crate::copy::copy_attributes;
 
 /// A branch of the pool.
@@ -374,19 +374,4 @@ fn make_dir<T: Tree>(
         tree.rename(dir, &temporary, dir, name, RenameHow::NoReplace)?;
         tree.sync_dir(dir)
     })
-}
-
-/// Changes names in a directory, which keeps its time: in the union nothing comes or goes.
-fn keeping_time<T: Tree>(
-    tree: &T,
-    dir: &T::Dir,
-    deed: impl FnOnce() -> Result<(), Errno>,
-) -> Result<(), Errno> {
-    let before = tree.attr(Object::Dir(dir))?;
-    deed()?;
-    let time = Changes {
-        mtime: Some(SetTime::To(before.mtime)),
-        ..Changes::default()
-    };
-    tree.set_attr(Object::Dir(dir), &time)
 }

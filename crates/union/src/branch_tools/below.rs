@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use rules::lookup::{Resolution, Seen, Sighting, dirs, resolve};
+use rules::renamed::TreeId;
 use rules::{BranchIndex, Errno, Kind, Name, Powers, whiteout};
 use tree::Tree;
 
 use super::{is_marked, is_opaque};
+use crate::renamed::{records, tree_id};
 
 /// A directory of a branch below.
 pub struct Layer<'a, T: Tree> {
@@ -23,6 +25,8 @@ pub enum Below<'a, T: Tree> {
     Covered,
     /// These directories merge, topmost first.
     Layers(Vec<Layer<'a, T>>),
+    /// Records of renamed directories lead there: anything may show.
+    Unknown,
 }
 
 impl<'a, T: Tree> Layer<'a, T> {
@@ -75,12 +79,40 @@ impl<'a, T: Tree> Below<'a, T> {
 
     /// Returns whether something shows under a name.
     pub fn shows(&self, name: &Name) -> Result<bool, Errno> {
-        Ok(resolve(&self.sightings(name)?) != Resolution::Absent)
+        let unknown = matches!(self, Self::Unknown);
+        Ok(unknown || resolve(&self.sightings(name)?) != Resolution::Absent)
     }
 
     /// Returns whether a directory of this name above would merge with one below.
     pub fn merges(&self, name: &Name) -> Result<bool, Errno> {
-        Ok(dirs(&self.sightings(name)?).next().is_some())
+        let unknown = matches!(self, Self::Unknown);
+        Ok(unknown || dirs(&self.sightings(name)?).next().is_some())
+    }
+
+    /// Returns how records name the branches whose directories these are, if they are roots.
+    pub(super) fn ids(&self) -> Result<Vec<TreeId>, Errno> {
+        let Self::Layers(layers) = self else {
+            return Ok(Vec::new());
+        };
+        let ids = layers.iter().map(|layer| tree_id(layer.tree, &layer.dir));
+        ids.collect()
+    }
+
+    /// Returns what lies below a directory of a branch above that has this name.
+    pub(super) fn inside_of(&self, name: &Name, tree: &T, dir: &T::Dir) -> Result<Self, Errno> {
+        if matches!(self, Self::Nothing) {
+            return Ok(match is_opaque(tree, dir)? {
+                true => Self::Covered,
+                false => Self::Nothing,
+            });
+        }
+        if !records(tree, dir)?.is_empty() {
+            return Ok(Self::Unknown);
+        }
+        match is_opaque(tree, dir)? {
+            true => Ok(Self::Covered),
+            false => self.inside(name),
+        }
     }
 
     /// Returns what lies below a subdirectory.
@@ -88,12 +120,16 @@ impl<'a, T: Tree> Below<'a, T> {
         let layers = match self {
             Self::Nothing => return Ok(Self::Nothing),
             Self::Covered => return Ok(Self::Covered),
+            Self::Unknown => return Ok(Self::Unknown),
             Self::Layers(layers) => layers,
         };
         let mut merged = Vec::new();
         for branch in dirs(&self.sightings(name)?) {
             let layer = &layers[branch.get()];
             let dir = layer.tree.open_dir(&layer.dir, name)?;
+            if layer.powers.whiteouts && !records(layer.tree, &dir)?.is_empty() {
+                return Ok(Self::Unknown);
+            }
             let ends = layer.powers.whiteouts && is_opaque(layer.tree, &dir)?;
             merged.push(Layer {
                 tree: layer.tree,

@@ -6,6 +6,7 @@
 //! the target shows what it showed, and doing it again ends the same.
 
 mod emptying;
+mod flatten;
 mod held;
 
 use std::collections::HashMap;
@@ -20,12 +21,13 @@ use super::{
     remove_file, remove_tree, sorted,
 };
 use crate::copy::copy_attributes;
+use flatten::Renamed;
 use held::Entry;
 
 /// What becomes of the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// It stays as it is.
+    /// It stays as it is, but for the records of renamed directories.
     Copy,
     /// All but the format's base objects goes.
     Move,
@@ -55,6 +57,8 @@ pub enum Deed {
     Hide,
     /// The target's directory is made opaque.
     Opaque,
+    /// The target's part of a renamed directory moves to this name.
+    Carry,
     /// A whiteout of the source ends there: the target counts as the lowest branch.
     Forget,
     /// The source is put right first: something is left over there.
@@ -80,6 +84,11 @@ pub struct Merge<'a, T: Tree> {
 }
 
 /// Merges; each change is told with its place.
+///
+/// # Errors
+///
+/// What a branch says; before anything is changed, `EOPNOTSUPP` with the place of a renamed directory of which it cannot be
+/// told for sure where its parts are.
 pub fn merge_down<T: Tree>(
     merge: &Merge<'_, T>,
     tell: &mut dyn FnMut(&Place, Deed),
@@ -94,7 +103,10 @@ pub fn merge_down<T: Tree>(
         merge,
         tell,
         brought: HashMap::new(),
+        renamed: Renamed::new(),
+        quiet: false,
     };
+    work.flatten(&from, &to)?;
     let opaque = is_opaque(merge.source, &from).map_err(&fail)?;
     let target_opaque = is_opaque(merge.target, &to).map_err(&fail)?;
     if opaque {
@@ -122,6 +134,10 @@ struct Work<'a, 'b, T: Tree> {
     tell: &'a mut dyn FnMut(&Place, Deed),
     /// Where the target has what has several names in the source, by device and inode number there.
     brought: HashMap<(u64, u64), Place>,
+    /// Directories of the source that have records, and where the target has its part of them.
+    renamed: Renamed,
+    /// Whether what is found in the middle of something is not told.
+    quiet: bool,
 }
 
 impl<T: Tree> Work<'_, '_, T> {
@@ -211,7 +227,11 @@ impl<T: Tree> Work<'_, '_, T> {
         } else if !marked && matches!(below, Below::Nothing) {
             (self.tell)(place, Deed::Forget);
         }
-        if let (Some(to), Some(_)) = (to, there) {
+        if let (Some(to), Some(there)) = (to, there) {
+            if !self.is_real() && self.is_part(&there) {
+                // It is to be moved away first.
+                return Ok(());
+            }
             (self.tell)(place, Deed::Remove);
             if self.is_real() {
                 remove_shown(target, to, hidden)?;
@@ -337,6 +357,10 @@ impl<T: Tree> Work<'_, '_, T> {
         let fail = at(place);
         let (source, target) = (self.merge.source, self.merge.target);
         let dir = source.open_dir(from, &entry.stored).map_err(&fail)?;
+        if let Some(part) = self.part_at(place).map_err(&fail)? {
+            // A dry pass finds it where it still is.
+            return self.bring(place, &dir, Some(&part), below);
+        }
         let opaque = is_opaque(source, &dir).map_err(&fail)?;
         let found = match to {
             Some(to) => Found::look(target, to, &entry.name).map_err(&fail)?,
@@ -366,10 +390,10 @@ impl<T: Tree> Work<'_, '_, T> {
             _ => None,
         };
         let inner = inner.transpose().map_err(&fail)?;
-        let inside = if opaque || mark || (!new && found.opaque) {
-            Below::Covered
-        } else {
-            below.inside(&entry.name).map_err(&fail)?
+        let inside = match &inner {
+            _ if opaque || mark => Below::Covered,
+            Some(inner) => below.inside_of(&entry.name, target, inner).map_err(&fail)?,
+            None => below.inside(&entry.name).map_err(&fail)?,
         };
         self.bring(place, &dir, inner.as_ref(), &inside)
     }
@@ -385,8 +409,8 @@ impl<T: Tree> Work<'_, '_, T> {
         let hidden = found.kind.is_none() && found.whiteout;
         match below {
             Below::Covered => Ok(false),
-            Below::Layers(_) if opaque || hidden => below.merges(name),
-            Below::Layers(_) => Ok(false),
+            Below::Layers(_) | Below::Unknown if opaque || hidden => below.merges(name),
+            Below::Layers(_) | Below::Unknown => Ok(false),
             // The target's own marks are there for a reason that is not known.
             Below::Nothing => {
                 let carried = self.merge.ending == Ending::MoveWithWhiteouts && opaque;

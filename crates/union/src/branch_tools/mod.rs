@@ -11,8 +11,8 @@ pub mod merge_down;
 mod place;
 
 use rules::whiteout::{self, Purpose};
-use rules::{Creation, Errno, Kind, Name};
-use tree::{Node, Tree};
+use rules::{Changes, Creation, Errno, Kind, Name, SetTime};
+use tree::{Node, Object, Tree};
 
 pub use below::{Below, Layer};
 pub use place::{Place, Stopped};
@@ -118,4 +118,19 @@ fn free_temporary<T: Tree>(tree: &T, dir: &T::Dir, of: &Name) -> Result<Name, Er
         }
     }
     Err(Errno::EXIST)
+}
+
+/// Changes names in a directory, which keeps its time: in the union nothing comes or goes.
+fn keeping_time<T: Tree>(
+    tree: &T,
+    dir: &T::Dir,
+    deed: impl FnOnce() -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    let before = tree.attr(Object::Dir(dir))?;
+    deed()?;
+    let time = Changes {
+        mtime: Some(SetTime::To(before.mtime)),
+        ..Changes::default()
+    };
+    tree.set_attr(Object::Dir(dir), &time)
 }

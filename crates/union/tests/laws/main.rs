@@ -11,6 +11,7 @@ mod client;
 mod damage;
 mod failing;
 mod faults;
+mod flatten;
 mod full;
 mod handles;
 mod listings;

@@ -229,6 +229,12 @@ impl Stack {
         Ok(union)
     }
 
+    /// Lets a branch be changed from now on.
+    pub(crate) fn make_writable(&mut self, branch: usize) {
+        self.plan.branches[branch].0 = Mode::Rw;
+        self.read_only.retain(|(index, _)| *index != branch);
+    }
+
     /// Returns which read-only branch is not what it was.
     pub(crate) fn touched_read_only_branch(&self) -> Option<usize> {
         let mut changed = self

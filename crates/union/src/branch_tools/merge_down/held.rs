@@ -35,15 +35,11 @@ impl<T: Tree> Work<'_, '_, T> {
                 Meaning::Whiteout(hidden) if kind == Kind::File => whiteouts.push(hidden),
                 Meaning::Whiteout(_) => return Err(at(&place.child(&name))(Errno::IO)),
                 Meaning::Temporary(temporary) => temporaries.push((name, temporary)),
-                Meaning::Origin => {
-                    // What it merges with has another name below.
-                    return Err(at(&place.child(&name))(Errno::OPNOTSUPP));
-                }
-                Meaning::Opaque | Meaning::Own => {}
+                Meaning::Opaque | Meaning::Origin | Meaning::Own => {}
             }
         }
         for (name, temporary) in temporaries {
-            (self.tell)(&place.child(&name), Deed::Tidy);
+            self.tell_tidying(&place.child(&name));
             let back = temporary.name;
             let taken =
                 entries.iter().any(|(known, _)| *known == back) || whiteouts.contains(&back);
@@ -72,7 +68,7 @@ impl<T: Tree> Work<'_, '_, T> {
             }
             // An entry beside its whiteout counts.
             let mark = whiteout::of(&hidden);
-            (self.tell)(&place.child(&mark), Deed::Tidy);
+            self.tell_tidying(&place.child(&mark));
             if self.is_real() {
                 remove_file(source, from, &mark).map_err(at(&place.child(&mark)))?;
             }
@@ -85,5 +81,11 @@ impl<T: Tree> Work<'_, '_, T> {
                 .extend(attr.map(|attr| Entry { name, stored, attr }));
         }
         Ok(held)
+    }
+
+    fn tell_tidying(&mut self, place: &Place) {
+        if !self.quiet {
+            (self.tell)(place, Deed::Tidy);
+        }
     }
 }
