@@ -13,9 +13,14 @@ aufs_tree() {
 		printf '%s\n' "$AUFS_TREE"
 		return
 	fi
-	for _aufs_dir in /run/aufs "${XDG_RUNTIME_DIR:+$XDG_RUNTIME_DIR/aufs}" /tmp/plywood-*/aufs; do
+	for _aufs_dir in /run/aufs "${XDG_RUNTIME_DIR:+$XDG_RUNTIME_DIR/aufs}"; do
 		[ -z "$_aufs_dir" ] || [ ! -d "$_aufs_dir" ] || printf '%s\n' "$_aufs_dir"
 	done
+	# in /tmp a stranger may have been first
+	_aufs_dir=/tmp/plywood-$(id -u)/aufs
+	if [ -d "$_aufs_dir" ] && [ -O "$_aufs_dir" ]; then
+		printf '%s\n' "$_aufs_dir"
+	fi
 }
 
 # aufs_unescape TEXT : prints a text with its \ooo as the bytes they stand for

@@ -163,8 +163,8 @@ impl<T: Tree> Union<T> {
         let file = Arc::new(file);
         let settled = self.writers_bypass();
         let mut state = inode.other()?.state.write();
-        state.opens = 1;
-        state.bypassed = settled;
+        state.opens += 1;
+        state.bypassed |= settled;
         state.written = true;
         state.data = Some(Data {
             file: Arc::clone(&file),

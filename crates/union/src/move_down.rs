@@ -78,7 +78,8 @@ impl<T: Tree> Union<T> {
         self.publish(inode)?;
         let moving = other.moving.lock();
         let sightings = self.sightings(parent, name)?;
-        let plan = self.plan_move(inode, parent, name, &sightings, wish)?;
+        let way = |branch| self.way_to(parent, branch);
+        let plan = self.plan_move(inode, (parent, name), &sightings, wish, way)?;
         let from = self.directory_on(parent, plan.from)?;
         let target = self.directory_on(parent, plan.to)?;
         let source = from.open()?;
@@ -89,7 +90,15 @@ impl<T: Tree> Union<T> {
 
         let change = parent.dir()?.change.lock();
         let sightings = self.with_index_locked(parent, |index| index.sightings(name.as_bytes()))?;
-        if self.plan_move(inode, parent, name, &sightings, wish)? != plan {
+        // The way to its branch is there now. To look for another one would take locks above this one.
+        let way = |branch| {
+            if branch == plan.to {
+                Way::Free
+            } else {
+                Way::Taken
+            }
+        };
+        if self.plan_move(inode, (parent, name), &sightings, wish, way)? != plan {
             return Err(Refusal::InUse.into());
         }
         let waited_for = hold(inode)?;
@@ -119,10 +128,10 @@ impl<T: Tree> Union<T> {
     fn plan_move(
         &self,
         inode: &Inode<T>,
-        parent: &Arc<Inode<T>>,
-        name: &Name,
+        (parent, name): (&Arc<Inode<T>>, &Name),
         sightings: &[Sighting],
         wish: &Wish,
+        way: impl Fn(BranchIndex) -> Way,
     ) -> Done<Move> {
         let other = inode.other()?;
         let top = sightings.first().map(|sighting| sighting.branch);
@@ -140,9 +149,7 @@ impl<T: Tree> Union<T> {
             }
         };
         let stack: Vec<_> = self.roots().iter().map(|root| root.powers()).collect();
-        Ok(decide(wish, &subject, &stack, sightings, |branch| {
-            self.way_to(parent, branch)
-        })?)
+        Ok(decide(wish, &subject, &stack, sightings, way)?)
     }
 
     /// Returns whether a directory is on a branch below, or would be merged if it were made there.
