@@ -9,14 +9,15 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use rules::{Attr, Errno, Kind, Name, whiteout};
-use sys::{HostDir, HostTree};
+use sys::{BranchDir, BranchTree};
 use tree::{Object, Tree};
 
+use crate::mounting::image;
 use crate::run_state::{BranchState, RunState, path_of};
 
 /// A branch that was opened for looking.
 struct Branch {
-    tree: HostTree,
+    tree: BranchTree,
     path: PathBuf,
     mode: String,
 }
@@ -80,7 +81,7 @@ pub(crate) enum HiddenBy {
 /// A directory on the way, on one branch.
 struct Standing {
     branch: usize,
-    dir: HostDir,
+    dir: BranchDir,
     path: PathBuf,
     hidden: Option<Cause>,
 }
@@ -113,7 +114,9 @@ pub(crate) fn look(server: &RunState, way: &[Name]) -> Result<Vec<Finding>, Unre
 fn open(pid: u32, index: usize, branch: &BranchState) -> Result<Branch, Unreadable> {
     let path = path_of(&branch.path);
     let descriptor = PathBuf::from(format!("/proc/{pid}/fd/{}", branch.descriptor));
-    let tree = HostTree::open(&descriptor).or_else(|_| HostTree::open(&path));
+    let tree = BranchTree::open(&descriptor)
+        .or_else(|_| BranchTree::open(&path))
+        .or_else(|errno| image::read(&descriptor).ok_or(errno));
     match tree {
         Ok(tree) => Ok(Branch {
             tree,
@@ -328,7 +331,7 @@ impl View {
         self.overlay && attr.kind == Kind::CharDevice && attr.rdev == 0
     }
 
-    fn is_opaque(&self, branch: &Branch, dir: &HostDir) -> Result<bool, Errno> {
+    fn is_opaque(&self, branch: &Branch, dir: &BranchDir) -> Result<bool, Errno> {
         if !self.counts(branch) {
             return Ok(false);
         }

@@ -6,7 +6,7 @@
 
 pub(crate) mod attach;
 pub(crate) mod branches;
-mod image;
+pub(crate) mod image;
 pub(crate) mod inode_table;
 pub(crate) mod live;
 mod move_down;

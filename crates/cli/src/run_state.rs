@@ -18,7 +18,7 @@ use rules::options::{BranchMode, Dialect, DirectAccess, Settings, render};
 use serde::{Deserialize, Serialize};
 use sys::capabilities;
 use sys::mount_table::{DeviceNumber, MountEntry};
-use sys::{HostDir, HostTree};
+use sys::{BranchDir, HostDir, HostTree};
 use tree::{Access, Object, Tree};
 use union::{DialectKind, OverlayMarks};
 
@@ -107,7 +107,7 @@ impl RunState {
     pub(crate) fn describe<'a>(
         &mut self,
         settings: &Settings,
-        branches: impl Iterator<Item = (&'a Path, BranchMode, &'a HostDir)>,
+        branches: impl Iterator<Item = (&'a Path, BranchMode, &'a BranchDir)>,
     ) {
         self.udba = match settings.direct_access {
             DirectAccess::None => "none",

@@ -4,6 +4,7 @@
 //! filesystem asks of Linux: the FUSE device, mounting, becoming a daemon, signals, and
 //! looking at other processes. Nothing here prints or reads the environment.
 
+pub mod branch_tree;
 pub mod busy;
 pub mod caller;
 pub mod capabilities;
@@ -24,5 +25,6 @@ pub mod readahead;
 pub mod signals;
 mod waiting;
 
+pub use branch_tree::{BranchDir, BranchFile, BranchTree};
 pub use fuse_device::FuseDevice;
 pub use host_tree::{HostDir, HostFile, HostTree};

@@ -41,7 +41,7 @@ const ABSENCES: &[Absence] = &[
         why: "system calls and `unsafe` stand in `sys` only",
     },
     Absence {
-        from: |room| matches!(room, "rules" | "tree" | "union" | "archive"),
+        from: |room| matches!(room, "rules" | "tree" | "images" | "union" | "archive"),
         what: &[
             What::Path("std::fs"),
             What::Path("std::net"),

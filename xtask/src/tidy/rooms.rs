@@ -13,7 +13,8 @@ use super::Finding;
 const ROOMS: &[(&str, Option<&[&str]>)] = &[
     ("rules", Some(&[])),
     ("tree", Some(&["rules"])),
-    ("sys", Some(&["rules", "tree"])),
+    ("images", Some(&["rules"])),
+    ("sys", Some(&["rules", "tree", "images"])),
     ("union", Some(&["rules", "tree"])),
     ("archive", Some(&["rules", "tree"])),
     ("store", Some(&["rules", "tree", "sys", "archive"])),

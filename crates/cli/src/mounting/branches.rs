@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rules::Errno;
 use rules::options::{BranchChange, BranchMode, BranchSpec, MountOptions};
-use sys::HostTree;
+use sys::BranchTree;
 use sys::mount_table::{self, MountEntry};
 
 use super::image;
@@ -21,7 +21,7 @@ pub(crate) struct OpenBranch {
     /// What it may be used for.
     pub(crate) mode: BranchMode,
     /// The tree.
-    pub(crate) tree: HostTree,
+    pub(crate) tree: BranchTree,
 }
 
 /// A directory as the kernel knows it.
@@ -206,7 +206,7 @@ impl Checks<'_> {
             return Err(refused(index, &spec.path, Errno::NOTDIR));
         }
         let mode = self.mode(index, default, spec, &path)?;
-        let tree = HostTree::open(&path).map_err(|errno| refused(index, &spec.path, errno))?;
+        let tree = BranchTree::open(&path).map_err(|errno| refused(index, &spec.path, errno))?;
         Ok(OpenBranch { path, mode, tree })
     }
 

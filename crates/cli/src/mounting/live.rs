@@ -15,7 +15,7 @@ use rules::options::{
 };
 use rules::{BranchIndex, Errno, Name};
 use sys::busy::{self, Use};
-use sys::{HostDir, HostTree, mount_table};
+use sys::{BranchDir, BranchTree, mount_table};
 use tree::Tree;
 use union::{Branch, BranchId, RestackError, Union, Usage};
 
@@ -30,7 +30,7 @@ use crate::render::path_text;
 use crate::run_state::{self, RunState};
 
 /// Makes a branch's tree one of the union's.
-pub(crate) type Adapt<T> = Box<dyn Fn(Place<'_>, HostTree) -> Result<T, Failure> + Send>;
+pub(crate) type Adapt<T> = Box<dyn Fn(Place<'_>, BranchTree) -> Result<T, Failure> + Send>;
 
 /// A branch in the stack.
 struct LiveBranch {
@@ -38,7 +38,7 @@ struct LiveBranch {
     path: PathBuf,
     mode: BranchMode,
     /// Others reach the branch through it, also where the mount hides its path.
-    root: HostDir,
+    root: BranchDir,
 }
 
 /// A union that is being served.
@@ -64,7 +64,7 @@ enum Manner {
 }
 
 /// What is kept of a branch that was opened: where it is, its mode and its root.
-pub(crate) type Opened = (PathBuf, BranchMode, HostDir);
+pub(crate) type Opened = (PathBuf, BranchMode, BranchDir);
 
 impl<T: Tree> Live<T>
 where

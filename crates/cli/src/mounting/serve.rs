@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use fuse::Server;
 use rules::options;
-use sys::HostTree;
+use sys::BranchTree;
 use sys::mount_table::{self, DeviceNumber};
 use sys::mounting::UnmountHow;
 use sys::signals::{Signal, Signals};
@@ -63,7 +63,7 @@ impl Ready {
 
     fn over<T: Tree>(
         plan: Plan,
-        adapt: impl Fn(Place<'_>, HostTree) -> Result<T, Failure> + Send + 'static,
+        adapt: impl Fn(Place<'_>, BranchTree) -> Result<T, Failure> + Send + 'static,
     ) -> anyhow::Result<Self>
     where
         T::Dir: AsFd,
@@ -180,7 +180,7 @@ pub(crate) struct Place<'a> {
 /// Lets owners and permissions of a branch be in an attribute.
 fn overriding(
     record: Record,
-) -> impl Fn(Place<'_>, HostTree) -> Result<OverrideStat<HostTree>, Failure> {
+) -> impl Fn(Place<'_>, BranchTree) -> Result<OverrideStat<BranchTree>, Failure> {
     move |place, tree| {
         let tree = OverrideStat::new(tree, record);
         if place.writable {
