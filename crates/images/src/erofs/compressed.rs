@@ -106,8 +106,8 @@ impl Erofs {
 
     fn expand(&self, stored: &[u8], length: usize) -> Result<Vec<u8>, Errno> {
         if !self.padded {
-            // Where what is compressed ends is not said.
-            return Err(Errno::IO);
+            // Before Linux 5.3: where what is compressed ends is not said.
+            return Err(Errno::OPNOTSUPP);
         }
         let padding = stored.iter().take_while(|byte| **byte == 0).count();
         let bytes = Method::Lz4.decompress(&stored[padding..], length)?;

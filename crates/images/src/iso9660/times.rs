@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn times_are_counted_from_1970_at_greenwich() {
-        let at = |bytes| short(&bytes).seconds;
+        let at = |bytes: [u8; 7]| short(&bytes).seconds;
         assert_eq!(at([70, 1, 1, 0, 0, 0, 0]), 0);
         assert_eq!(at([70, 1, 1, 1, 0, 0, 4]), 0);
         assert_eq!(at([100, 2, 29, 12, 34, 56, 0]), 951_827_696);
