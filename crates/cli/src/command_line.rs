@@ -110,7 +110,7 @@ pub(crate) struct Umount {
 
 /// List the branches of a mounted union, or change them while it is in use
 ///
-/// A branch is a directory, or a squashfs, erofs or ISO image, which root can use like one. Changes show at once. A branch in
+/// A branch is a directory, or a squashfs, erofs or ISO image. Changes show at once. A branch in
 /// use cannot be removed: then the exit code is 32, and `plywood busy DIR BRANCH` names the processes.
 #[derive(Debug, Args)]
 pub(crate) struct Branch {

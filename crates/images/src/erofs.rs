@@ -178,6 +178,7 @@ impl Filesystem for Erofs {
     fn stat_fs(&self) -> StatFs {
         StatFs {
             dev: 0,
+            fsid: 0,
             blocks: self.blocks.into(),
             blocks_free: 0,
             blocks_available: 0,

@@ -11,7 +11,9 @@ mod times;
 use rules::{Attr, Errno, Kind, Name, StatFs};
 
 use crate::bytes::{product, sum};
-use crate::{Entry, Filesystem, LINK_MAX, NodeId, Sink, Source, Unreadable, Xattr, add, blocks, finished};
+use crate::{
+    Entry, Filesystem, LINK_MAX, NodeId, Sink, Source, Unreadable, Xattr, add, blocks, finished,
+};
 use record::{Place, Record};
 use rock_ridge::RockRidge;
 
@@ -39,7 +41,9 @@ pub struct Iso9660 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Naming {
     /// Rock Ridge, whose fields begin after so many bytes.
-    RockRidge { skip: usize },
+    RockRidge {
+        skip: usize,
+    },
     Joliet,
     Plain,
 }
@@ -261,6 +265,7 @@ impl Filesystem for Iso9660 {
     fn stat_fs(&self) -> StatFs {
         StatFs {
             dev: 0,
+            fsid: 0,
             blocks: self.blocks.into(),
             blocks_free: 0,
             blocks_available: 0,

@@ -187,6 +187,7 @@ impl Filesystem for Squashfs {
     fn stat_fs(&self) -> StatFs {
         StatFs {
             dev: 0,
+            fsid: 0,
             blocks: self.used.div_ceil(self.block_size.into()),
             blocks_free: 0,
             blocks_available: 0,

@@ -71,10 +71,22 @@ fn walk(image: &dyn Filesystem) -> usize {
 
 /// Names of images, and how to pack the directory `tree` into one.
 const PACKERS: [(&str, &str); 7] = [
-    ("squashfs", "mksquashfs tree image -noappend -quiet -no-progress -comp gzip"),
-    ("squashfs", "mksquashfs tree image -noappend -quiet -no-progress -comp zstd -noI"),
-    ("squashfs", "mksquashfs tree image -noappend -quiet -no-progress -comp xz -noD -noF -noX"),
-    ("squashfs", "mksquashfs tree image -noappend -quiet -no-progress -comp lz4 -noI -noX"),
+    (
+        "squashfs",
+        "mksquashfs tree image -noappend -quiet -no-progress -comp gzip",
+    ),
+    (
+        "squashfs",
+        "mksquashfs tree image -noappend -quiet -no-progress -comp zstd -noI",
+    ),
+    (
+        "squashfs",
+        "mksquashfs tree image -noappend -quiet -no-progress -comp xz -noD -noF -noX",
+    ),
+    (
+        "squashfs",
+        "mksquashfs tree image -noappend -quiet -no-progress -comp lz4 -noI -noX",
+    ),
     ("erofs", "mkfs.erofs --quiet -zlz4 -C16384 image tree"),
     ("erofs", "mkfs.erofs --quiet --chunksize=4096 image tree"),
     ("iso", "genisoimage -quiet -R -o image tree 2>/dev/null"),
@@ -130,7 +142,10 @@ fn a_directory_inside_itself_is_an_entry_and_no_loop() {
     let image = open(kind, bytes.clone()).unwrap();
     let first = image.entries(NodeId(root)).unwrap()[0].clone();
     let wanted = first.node.0.to_le_bytes();
-    let at = bytes.windows(8).position(|window| window == wanted).unwrap();
+    let at = bytes
+        .windows(8)
+        .position(|window| window == wanted)
+        .unwrap();
     bytes[at..at + 8].copy_from_slice(&root.to_le_bytes());
     let image = open(kind, bytes).unwrap();
     let entries = image.entries(NodeId(root)).unwrap();

@@ -312,12 +312,7 @@ impl Tree for BranchTree {
         }
     }
 
-    fn open_file(
-        &self,
-        dir: &BranchDir,
-        name: &Name,
-        access: Access,
-    ) -> Result<BranchFile, Errno> {
+    fn open_file(&self, dir: &BranchDir, name: &Name, access: Access) -> Result<BranchFile, Errno> {
         Ok(BranchFile(match &dir.0 {
             Dir::Host(dir) => Open::Host(self.host.open_file(dir, name, access)?),
             Dir::Image(dir) => {

@@ -65,13 +65,27 @@ fn draw_dir<T: Tree>(
                 contents.truncate(length);
                 let open = tree.attr(Object::File(&file)).unwrap();
                 assert_eq!((open.ino, open.size), (attr.ino, attr.size), "{path}");
-                show(tree, Object::Entry(dir, name), &path, contents, view, inodes);
+                show(
+                    tree,
+                    Object::Entry(dir, name),
+                    &path,
+                    contents,
+                    view,
+                    inodes,
+                );
             }
             Kind::Symlink => {
                 let target = tree.read_link(dir, name).unwrap();
                 show(tree, Object::Entry(dir, name), &path, target, view, inodes);
             }
-            _ => show(tree, Object::Entry(dir, name), &path, Vec::new(), view, inodes),
+            _ => show(
+                tree,
+                Object::Entry(dir, name),
+                &path,
+                Vec::new(),
+                view,
+                inodes,
+            ),
         }
     }
 }
@@ -120,7 +134,9 @@ fn run(dir: &Path, line: &str) {
 fn noise(length: usize) -> Vec<u8> {
     let mut state = 1u64;
     let next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         (state >> 56) as u8
     };
     std::iter::repeat_with(next).take(length).collect()
@@ -160,7 +176,10 @@ fn plant(top: &Path) {
     lchown(top.join("small"), Some(1000), Some(100_000)).unwrap();
     fs::set_permissions(top.join("small"), fs::Permissions::from_mode(0o640)).unwrap();
     let past = UNIX_EPOCH + Duration::from_secs(1_000_000_007);
-    File::open(top.join("small")).unwrap().set_modified(past).unwrap();
+    File::open(top.join("small"))
+        .unwrap()
+        .set_modified(past)
+        .unwrap();
 }
 
 fn planted() -> tempfile::TempDir {
@@ -250,7 +269,10 @@ fn an_iso_image_with_rock_ridge_shows_what_went_into_it() {
     let deep = dir.path().join("tree/1/2/3/4/5/6/7/8/9/10");
     fs::create_dir_all(&deep).unwrap();
     fs::write(deep.join("bottom"), "deep").unwrap();
-    run(dir.path(), "genisoimage -quiet -R -J -o image tree 2>/dev/null");
+    run(
+        dir.path(),
+        "genisoimage -quiet -R -J -o image tree 2>/dev/null",
+    );
     let mut there = draw(&HostTree::open(&dir.path().join("tree")).unwrap());
     let mut ours = draw(&read(dir.path(), ImageKind::Iso9660));
     // Where deep directories were moved to.
@@ -277,20 +299,33 @@ fn an_iso_image_without_rock_ridge_shows_its_other_names() {
         ("-J -input-charset utf-8", "Some Directory", "Größe.text"),
         ("-input-charset utf-8", "some_dir", "gr____e.tex"),
     ] {
-        run(dir.path(), &format!("genisoimage -quiet {how} -o image tree 2>/dev/null"));
+        run(
+            dir.path(),
+            &format!("genisoimage -quiet {how} -o image tree 2>/dev/null"),
+        );
         let view = draw(&read(dir.path(), ImageKind::Iso9660));
         let paths: Vec<_> = view.keys().map(String::as_str).collect();
-        let expected = [String::new(), format!("/{name}"), format!("/{name}/{inner}")];
+        let expected = [
+            String::new(),
+            format!("/{name}"),
+            format!("/{name}/{inner}"),
+        ];
         assert_eq!(paths, expected);
         let file = &view[&expected[2]];
-        assert_eq!((&*file.contents, file.perm, file.owner), (&b"wide"[..], 0o555, (0, 0)));
+        assert_eq!(
+            (&*file.contents, file.perm, file.owner),
+            (&b"wide"[..], 0o555, (0, 0))
+        );
     }
 }
 
 #[test]
 fn an_image_takes_no_change_and_keeps_its_errors() {
     let dir = planted();
-    run(dir.path(), "mksquashfs tree image -noappend -quiet -no-progress");
+    run(
+        dir.path(),
+        "mksquashfs tree image -noappend -quiet -no-progress",
+    );
     let image = read(dir.path(), ImageKind::Squashfs);
     let top = image.root().unwrap();
     let name = |text: &str| Name::new(text.as_bytes()).unwrap();
@@ -298,7 +333,10 @@ fn an_image_takes_no_change_and_keeps_its_errors() {
     let refused = Err(Errno::ROFS);
     assert_eq!(image.remove_file(&top, &entry), refused);
     let object = Object::Entry(&top, &entry);
-    assert_eq!(image.set_xattr(object, b"user.x", b"", XattrHow::Set), refused);
+    assert_eq!(
+        image.set_xattr(object, b"user.x", b"", XattrHow::Set),
+        refused
+    );
     assert_eq!(image.xattr(object, b"user.none"), Err(Errno::NODATA));
     let open = |text, access| image.open_file(&top, &name(text), access).map(drop);
     assert_eq!(open("small", Access::ReadWrite), refused);
@@ -309,13 +347,20 @@ fn an_image_takes_no_change_and_keeps_its_errors() {
     assert_eq!(image.open_dir(&top, &entry).map(drop), Err(Errno::NOTDIR));
 
     // A copy keeps the hole, and the file stays one however often it is opened.
-    let sparse = image.open_file(&top, &name("sparse"), Access::Read).unwrap();
+    let sparse = image
+        .open_file(&top, &name("sparse"), Access::Read)
+        .unwrap();
     assert_eq!(image.seek(&sparse, 0, Seek::Data), Ok(1 << 20));
-    let again = image.open_file(&top, &name("sparse"), Access::Read).unwrap();
+    let again = image
+        .open_file(&top, &name("sparse"), Access::Read)
+        .unwrap();
     let inode = |file: &sys::BranchFile| {
         use std::os::fd::AsFd;
         use std::os::unix::fs::MetadataExt;
-        File::from(file.as_fd().try_clone_to_owned().unwrap()).metadata().unwrap().ino()
+        File::from(file.as_fd().try_clone_to_owned().unwrap())
+            .metadata()
+            .unwrap()
+            .ino()
     };
     assert_eq!(inode(&sparse), inode(&again));
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use rules::renamed::Place;
 use rules::{Errno, Name};
-use sys::HostDir;
+use sys::BranchDir;
 use tree::Tree;
 use union::{Below, Told};
 
@@ -49,7 +49,7 @@ impl View {
     fn told(&self, above: &[Standing], found: &Standing) -> Result<Vec<Told>, Errno> {
         let branches = &self.branches[found.branch + 1..];
         let roots = branches.iter().map(|branch| branch.tree.root());
-        let roots = roots.collect::<Result<Vec<HostDir>, _>>()?;
+        let roots = roots.collect::<Result<Vec<BranchDir>, _>>()?;
         let mut below = Vec::new();
         for ((index, branch), root) in (found.branch + 1..).zip(branches).zip(&roots) {
             let beside = above.iter().find(|parent| parent.branch == index);
@@ -124,7 +124,7 @@ impl View {
         parent: Option<&Standing>,
         names: &[Name],
         place: &Place,
-    ) -> Result<HostDir, Errno> {
+    ) -> Result<BranchDir, Errno> {
         let tree = &self.branches[index].tree;
         let (first, rest) = names.split_first().ok_or(Errno::NOENT)?;
         let mut dir = match (place, parent) {

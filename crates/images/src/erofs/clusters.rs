@@ -21,7 +21,10 @@ const IS_COUNT: u16 = 0x800;
 const IS_PART: u16 = 0x8000;
 /// A pack of entries of four bytes, and one of two bytes.
 const WIDE: Pack = Pack { count: 2, bits: 16 };
-const NARROW: Pack = Pack { count: 16, bits: 14 };
+const NARROW: Pack = Pack {
+    count: 16,
+    bits: 14,
+};
 const NARROW_SIZE: u64 = 32;
 
 /// How a head stores what it begins.

@@ -62,13 +62,7 @@ impl Erofs {
         }
     }
 
-    fn extent(
-        &self,
-        index: &Index,
-        begin: &Begin,
-        end: u64,
-        sink: Sink<'_>,
-    ) -> Result<(), Errno> {
+    fn extent(&self, index: &Index, begin: &Begin, end: u64, sink: Sink<'_>) -> Result<(), Errno> {
         let length = end.checked_sub(begin.at).ok_or(Errno::IO)?;
         if length == 0 {
             return Ok(());

@@ -36,9 +36,8 @@ mod tests {
         ] {
             assert_eq!(plain(stored.as_bytes()), shown.as_bytes());
         }
-        let wide = |text: &str| -> Vec<u8> {
-            text.encode_utf16().flat_map(u16::to_be_bytes).collect()
-        };
+        let wide =
+            |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_be_bytes).collect() };
         assert_eq!(joliet(&wide("Größe.txt;1")), "Größe.txt".as_bytes());
         assert_eq!(joliet(&wide("Ordner")), b"Ordner");
     }

@@ -8,7 +8,13 @@ pub(super) fn short(bytes: &[u8]) -> Time {
         return Time::default();
     };
     let clock = [hour, minute, second].map(i64::from);
-    seconds(1900 + i64::from(year), month.into(), day.into(), clock, zone)
+    seconds(
+        1900 + i64::from(year),
+        month.into(),
+        day.into(),
+        clock,
+        zone,
+    )
 }
 
 /// Reads sixteen digits and the time zone.
@@ -18,7 +24,9 @@ pub(super) fn long(bytes: &[u8]) -> Time {
     };
     let number = |range: std::ops::Range<usize>| {
         let digits = digits[range].iter();
-        digits.fold(0, |sum, digit| sum * 10 + i64::from(digit.wrapping_sub(b'0') % 10))
+        digits.fold(0, |sum, digit| {
+            sum * 10 + i64::from(digit.wrapping_sub(b'0') % 10)
+        })
     };
     let clock = [number(8..10), number(10..12), number(12..14)];
     let time = seconds(number(0..4), number(4..6), number(6..8), clock, zone);

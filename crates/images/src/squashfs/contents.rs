@@ -60,7 +60,9 @@ impl Squashfs {
         if fragment == NONE || tail == 0 {
             return Ok(());
         }
-        let block = self.fragment.get(fragment.into(), || self.tails(fragment))?;
+        let block = self
+            .fragment
+            .get(fragment.into(), || self.tails(fragment))?;
         let from = at_most(offset.into(), block.len())?;
         let bytes = block.get(from..from + tail).ok_or(Errno::IO)?;
         sink(whole << self.block_log, bytes)

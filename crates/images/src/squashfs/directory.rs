@@ -2,9 +2,9 @@
 
 use rules::{Errno, Kind, Name};
 
+use super::Squashfs;
 use super::inode::{Inode, What};
 use super::metadata::Place;
-use super::Squashfs;
 use crate::bytes::{Bytes, sum};
 use crate::{Entry, NodeId, add, finished};
 
@@ -23,8 +23,7 @@ impl Squashfs {
         else {
             return Err(Errno::NOTDIR);
         };
-        let mut place =
-            Place::new(sum(self.tables.directories, block.into())?, offset.into())?;
+        let mut place = Place::new(sum(self.tables.directories, block.into())?, offset.into())?;
         let mut left = size.saturating_sub(DOTS);
         let mut entries = Vec::new();
         let mut take = |length: u32| {

@@ -47,7 +47,11 @@ impl Files {
         if size > KEPT_BYTES / 4 {
             return;
         }
-        match self.kept.iter().position(|(kept, _)| Arc::ptr_eq(kept, file)) {
+        match self
+            .kept
+            .iter()
+            .position(|(kept, _)| Arc::ptr_eq(kept, file))
+        {
             Some(at) => {
                 let last = self.kept.remove(at);
                 self.kept.extend(last);
@@ -107,9 +111,9 @@ impl Unpacked {
 
 fn unpack(image: &Image, node: NodeId, size: u64) -> Result<HostFile, Errno> {
     let file = unnamed(&image.scratch)?;
-    image
-        .filesystem
-        .contents(node, &mut |offset, bytes| write(file.as_fd(), bytes, offset))?;
+    image.filesystem.contents(node, &mut |offset, bytes| {
+        write(file.as_fd(), bytes, offset)
+    })?;
     uninterrupted(|| rustix::fs::ftruncate(&file, size).errno())?;
     // Nobody, not even who finds the descriptor, is to write to it.
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
