@@ -60,7 +60,8 @@ fn walk(image: &dyn Filesystem) -> usize {
                 Err(Errno::FBIG)
             }
         };
-        drop(image.contents(node, &mut sink));
+        // That it answers at all is what counts.
+        image.contents(node, &mut sink).unwrap_or_default();
         if kind == Ok(Kind::Dir) && depth < 8 {
             let entries = image.entries(node).unwrap_or_default();
             todo.extend(entries.into_iter().map(|entry| (entry.node, depth + 1)));
@@ -113,7 +114,7 @@ fn plant(top: &Path) {
     let text = "words and more words, again and again\n".repeat(3000);
     std::fs::write(top.join("text"), &text).unwrap();
     std::fs::write(top.join("d/small"), "small").unwrap();
-    let mixed: Vec<u8> = (0..70_000u64).map(|n| (n * n >> 7) as u8).collect();
+    let mixed: Vec<u8> = (0..70_000u64).map(|n| ((n * n) >> 7) as u8).collect();
     std::fs::write(top.join("d/e/mixed"), [text.as_bytes(), &mixed].concat()).unwrap();
     std::os::unix::fs::symlink("d/small", top.join("link")).unwrap();
     for number in 0..40 {

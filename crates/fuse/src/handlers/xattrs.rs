@@ -12,6 +12,8 @@ use crate::protocol::replies::size_out;
 use crate::session::Session;
 use crate::transport::{Answer, Undo};
 
+const ACL: &[u8] = b"system.posix_acl_";
+
 impl<T: Tree> Session<T>
 where
     T::File: AsFd,
@@ -23,7 +25,14 @@ where
         size: u32,
         payload: &mut Payload<'_>,
     ) -> Outcome {
-        let value = self.union.xattr(id, name)?;
+        let value = match self.union.xattr(id, name) {
+            // Of a branch without attributes, such as an image: to the kernel, which asks when it checks
+            // permissions, anything but "none" is a reason to refuse.
+            Err(union::Error::Branch(Errno::OPNOTSUPP)) if name.starts_with(ACL) => {
+                return Err(Errno::NODATA.into());
+            }
+            value => value?,
+        };
         sized(payload, size, &[&value])
     }
 
