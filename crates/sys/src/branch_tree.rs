@@ -190,6 +190,13 @@ impl Tree for BranchTree {
         }
     }
 
+    fn path_of(&self, dir: &BranchDir) -> Option<Vec<u8>> {
+        match &dir.0 {
+            Dir::Host(dir) => self.host.path_of(dir),
+            Dir::Image(dir) => crate::proc::path_of_open(dir.image.file.as_fd()),
+        }
+    }
+
     fn read_link(&self, dir: &BranchDir, name: &Name) -> Result<Vec<u8>, Errno> {
         match &dir.0 {
             Dir::Host(dir) => self.host.read_link(dir, name),

@@ -3,6 +3,7 @@
 //! A server that is started in an initramfs stays there when the system moves on and takes `/proc` along.
 //! It has made `/proc` its working directory before, and paths begin there.
 
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rules::Errno;
@@ -31,4 +32,11 @@ pub(crate) fn path(rest: &str) -> String {
         "/proc/"
     };
     format!("{before}{rest}")
+}
+
+/// Returns where something open is, as the system tells it.
+pub(crate) fn path_of_open(open: BorrowedFd<'_>) -> Option<Vec<u8>> {
+    let link = path(&format!("self/fd/{}", open.as_raw_fd()));
+    let found = rustix::fs::readlink(link, Vec::new()).ok()?;
+    Some(found.into_bytes())
 }

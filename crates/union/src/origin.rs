@@ -11,6 +11,8 @@
 //! | `fullpath` | the path of the object on that branch |
 //! | `allpaths` | that of all objects that the merged directories have under this name, topmost first, a NUL behind each but the last |
 
+use std::sync::Arc;
+
 use rules::Errno;
 use tree::Tree;
 
@@ -74,12 +76,19 @@ impl<T: Tree> Union<T> {
     }
 }
 
-/// Returns the path of a directory on a branch, or of a name in it.
-fn path<T: Tree>(dir: &std::sync::Arc<BranchDir<T>>, name: Option<&[u8]>) -> Result<Vec<u8>> {
-    let mut path = dir.tree().path_of(&*dir.open()?).ok_or(Errno::NODATA)?;
-    if let Some(name) = name {
-        path.push(b'/');
-        path.extend(name);
+/// Returns the path of a directory on a branch, or of a name in it. In an image, it begins with that of the image.
+fn path<T: Tree>(dir: &Arc<BranchDir<T>>, name: Option<&[u8]>) -> Result<Vec<u8>> {
+    let mut root = Arc::clone(dir);
+    while let Some((above, _)) = root.place() {
+        root = above;
+    }
+    let mut path = root.tree().path_of(&*root.open()?).ok_or(Errno::NODATA)?;
+    let names = dir.path();
+    for part in names.iter().map(rules::Name::as_bytes).chain(name) {
+        if path.last() != Some(&b'/') {
+            path.push(b'/');
+        }
+        path.extend(part);
     }
     Ok(path)
 }

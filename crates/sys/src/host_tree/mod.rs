@@ -17,7 +17,7 @@ mod place;
 mod tests;
 mod xattrs;
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rules::{Attr, Changes, Creation, Errno, Name, StatFs};
@@ -88,9 +88,7 @@ impl Tree for HostTree {
     }
 
     fn path_of(&self, dir: &HostDir) -> Option<Vec<u8>> {
-        let link = proc::path(&format!("self/fd/{}", dir.0.as_raw_fd()));
-        let path = rustix::fs::readlink(link, Vec::new()).ok()?;
-        Some(path.into_bytes())
+        proc::path_of_open(dir.as_fd())
     }
 
     fn open_dir(&self, dir: &HostDir, name: &Name) -> Result<HostDir, Errno> {
