@@ -69,6 +69,7 @@ fn a_user_takes_images_as_branches_without_the_kernel() {
         let told = as_user(
             &bench,
             "plywood mount b0=rw:x.img=rr+wh:b1=ro m
+            test \"$(getfattr --only-values -n user.plywood.fullpath m/dir/file)\" = \"$PWD/x.img/dir/file\"
             cat m/dir/file m/link; m/run it; m/true; ls m m/dir
             echo more >> m/dir/file; cat m/dir/file; rm m/dir/other; mv m/run m/moved; m/moved again
             ls m/dir; plywood umount m",
