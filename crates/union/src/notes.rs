@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use rules::BranchIndex;
 use rules::lookup::{Sighting, below, dirs};
-use rules::rename::can_move;
 use rules::renamed::{self, Form, Origin, Place, TreeId};
 use tree::{Object, Tree};
 
@@ -68,13 +67,13 @@ impl<T: Tree> Union<T> {
         };
         let handle = dir.open()?;
         let had = records(dir.tree(), &handle)?;
-        let shows_nothing_below = {
+        let nothing_below = {
             let state = directory.state.read();
             let index = state.index.as_ref().filter(|index| !index.is_stale());
-            index.is_some_and(|index| can_move(index.all(), target))
+            index.is_some_and(|index| index.all().all(|seen| below(seen, target).is_empty()))
         };
-        if had.is_empty() && shows_nothing_below {
-            // As without the option: nothing has to be found again.
+        if had.is_empty() && nothing_below {
+            // Nothing has to be found again, also not by a record in it, as for what is only hidden.
             return Ok(None);
         }
         let visible: Vec<_> = dirs(below(to.sightings, target)).collect();
