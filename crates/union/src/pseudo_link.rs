@@ -164,6 +164,10 @@ impl<T: Tree> Union<T> {
         if sightings.first().is_none_or(|top| top.branch <= branch) {
             return Ok(());
         }
+        if !self.can_hold(parent, branch) {
+            // Something else has the directory's name there: the store alone keeps this name together with the others.
+            return Ok(());
+        }
         let target = self.directory_on(parent, branch)?;
         let (from, stored) = self.place_of(inode)?;
         let change = parent.dir()?.change.lock();

@@ -138,3 +138,23 @@ fn a_file_that_somebody_else_renamed_is_found_where_it_is_now() {
     assert!(client.find("a").is_err());
     assert_eq!(client.read("d/b").unwrap(), b"x");
 }
+
+#[test]
+fn a_name_in_whose_way_a_file_is_on_the_copys_branch_goes_on_being_the_file() {
+    let branches = [
+        (Ro, "b/\nc/b \"0 c/b\""),
+        (Rw, "b \"1 b\""),
+        (Wh, "b/b \"2 b/b\""),
+    ];
+    for early_links in [false, true] {
+        let plan = Plan::aufs(&branches);
+        let plan = plan.with(|settings| settings.link_names_early = early_links);
+        let mut client = Client::new(plan.build().mount());
+        let link = Op::Link(path("b/b"), path("c/a"));
+        client.apply(&link).unwrap();
+        assert_eq!(client.read("b/b").unwrap(), b"2 b/b");
+        assert_eq!(client.read("c/a").unwrap(), b"2 b/b");
+        let numbers = ["b/b", "c/a"].map(|name| client.find(name).unwrap().attr.ino);
+        assert_eq!(numbers[0], numbers[1]);
+    }
+}
