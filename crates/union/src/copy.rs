@@ -75,7 +75,7 @@ impl<T: Tree> Union<T> {
             Object::Entry(&*handle, &temporary),
         );
         let ignored = target.powers().ignored_xattrs;
-        self.copy_attributes(from.tree(), source, original, tree, copy, ignored)?;
+        copy_attributes(from.tree(), source, original, tree, copy, ignored)?;
         if !copied.changes.is_empty() {
             tree.set_attr(copy, &copied.changes)?;
         }
@@ -113,7 +113,7 @@ impl<T: Tree> Union<T> {
             .map_or(original.size, |size| size.min(original.size));
         root.tree().copy_data(&data.file, &file, length)?;
         let (copy, ignored) = (Object::File(&file), root.powers().ignored_xattrs);
-        self.copy_attributes(&tree, source, &original, root.tree(), copy, ignored)?;
+        copy_attributes(&*tree, source, &original, root.tree(), copy, ignored)?;
         root.tree().set_attr(Object::File(&file), &copied.changes)?;
         let mut state = other.state.write();
         state.branch = root.index();
@@ -144,23 +144,6 @@ impl<T: Tree> Union<T> {
         Ok(file)
     }
 
-    /// Copies owner, extended attributes, permissions and times. Attributes of the `ignored` classes are left out where the
-    /// copy's branch cannot have them.
-    #[expect(clippy::too_many_arguments, reason = "whence, whither and how")]
-    pub(crate) fn copy_attributes(
-        &self,
-        from_tree: &T,
-        from: Object<'_, T>,
-        original: &Attr,
-        to_tree: &T,
-        to: Object<'_, T>,
-        ignored: XattrClasses,
-    ) -> Result<()> {
-        Ok(copy_most_attributes(
-            from_tree, from, original, to_tree, to, ignored,
-        )?)
-    }
-
     /// Reserves a temporary name in a directory of a branch.
     pub(crate) fn begin<'a>(&'a self, dir: &Arc<BranchDir<T>>, of: &Name) -> Build<'a, T> {
         let temporary = self.dialect.temporary(of, Purpose::Building);
@@ -176,19 +159,9 @@ impl<T: Tree> Union<T> {
     }
 }
 
-/// Copies owner, extended attributes, permissions and times.
+/// Copies owner, extended attributes, permissions and times. Attributes of the `ignored` classes are left out where the copy
+/// cannot have them.
 pub(crate) fn copy_attributes<T: Tree>(
-    from_tree: &T,
-    from: Object<'_, T>,
-    original: &Attr,
-    to_tree: &T,
-    to: Object<'_, T>,
-) -> std::result::Result<(), Errno> {
-    copy_most_attributes(from_tree, from, original, to_tree, to, XattrClasses::NONE)
-}
-
-/// The same; attributes of the `ignored` classes are left out where the copy cannot have them.
-fn copy_most_attributes<T: Tree>(
     from_tree: &T,
     from: Object<'_, T>,
     original: &Attr,

@@ -6,14 +6,14 @@
 
 use std::sync::Arc;
 
-use rules::lookup::{Seen, Sighting, resolve};
+use rules::lookup::resolve;
 
 use rules::{Attr, BranchIndex, Changes, Creation, Errno, Kind, Name, placement, whiteout};
 use tree::{Object, RenameHow, Tree, XattrHow};
 
 use crate::branch::BranchDir;
-use crate::copy::Copied;
-use crate::error::{Error, Refusal, Result};
+use crate::copy::{Copied, copy_attributes};
+use crate::error::{Refusal, Result};
 use crate::inode::{Data, Inode, Key, Other};
 use crate::placement::is_full;
 use crate::union::Union;
@@ -156,48 +156,6 @@ impl<T: Tree> Union<T> {
             self.can_hold(parent, b)
         })
         .ok_or_else(|| Refusal::ReadOnly.into())
-    }
-
-    /// Returns whether a branch can have a directory and show what is new in it: the branch is writable, nothing else has
-    /// the name there of the directory or of one that holds it, and no opaque directory or whiteout above hides it.
-    pub(crate) fn can_hold(&self, inode: &Arc<Inode<T>>, branch: BranchIndex) -> bool {
-        if !self.writable(branch) {
-            return false;
-        }
-        let mut inode = Arc::clone(inode);
-        loop {
-            let Ok(directory) = inode.dir() else {
-                return false;
-            };
-            let members = directory.state.read().members.clone();
-            if members.iter().any(|member| member.index() == branch) {
-                return true;
-            }
-            let mut above = members.iter().filter(|member| member.index() < branch);
-            // What has records says itself where its parts below are.
-            let closed = |member: &Arc<BranchDir<T>>| {
-                let opaque = self.dialect.is_opaque(member)?;
-                Ok::<_, Error>(opaque || self.has_records(member, None)?)
-            };
-            if above.any(|member| closed(member).unwrap_or(true)) {
-                return false;
-            }
-            let Some((parent, name)) = inode.name() else {
-                return true;
-            };
-            let Ok(sightings) = self.sightings(&parent, &name) else {
-                return false;
-            };
-            let in_the_way = |s: &Sighting| match s.what {
-                Seen::File | Seen::Damaged => s.branch == branch,
-                Seen::Whiteout => s.branch < branch,
-                Seen::Dir => false,
-            };
-            if sightings.iter().any(in_the_way) {
-                return false;
-            }
-            inode = parent;
-        }
     }
 
     /// Builds the copy and publishes it, unless the name stopped meaning this object; then `false`.
@@ -350,7 +308,7 @@ impl<T: Tree> Union<T> {
             } else {
                 let ignored = above.powers().ignored_xattrs;
                 let source = Object::Dir(&*source_dir);
-                self.copy_attributes(top.tree(), source, &original, tree, copy, ignored)?;
+                copy_attributes(top.tree(), source, &original, tree, copy, ignored)?;
             }
             if hidden {
                 let made = tree.open_dir(&handle, &build.temporary)?;

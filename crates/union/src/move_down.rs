@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use rules::lookup::{Seen, Sighting};
+use rules::lookup::Sighting;
 use rules::move_down::{Move, Refusal, Subject, Way, Wish, decide};
 use rules::whiteout::Purpose;
 use rules::{Attr, BranchIndex, Name};
@@ -150,38 +150,6 @@ impl<T: Tree> Union<T> {
         };
         let stack: Vec<_> = self.roots().iter().map(|root| root.powers()).collect();
         Ok(decide(wish, &subject, &stack, sightings, way)?)
-    }
-
-    /// Returns whether a directory is on a branch below, or would be merged if it were made there.
-    fn way_to(&self, directory: &Arc<Inode<T>>, branch: BranchIndex) -> Way {
-        let mut inode = Arc::clone(directory);
-        loop {
-            let Ok(directory) = inode.dir() else {
-                return Way::Taken;
-            };
-            let members = directory.state.read().members.clone();
-            if members.iter().any(|member| member.index() == branch) {
-                return Way::Free;
-            }
-            let mut above = members.iter().filter(|member| member.index() < branch);
-            if above.any(|member| self.dialect.is_opaque(member).unwrap_or(true)) {
-                return Way::Opaque;
-            }
-            let Some((parent, name)) = inode.name() else {
-                return Way::Free;
-            };
-            let Ok(sightings) = self.sightings(&parent, &name) else {
-                return Way::Taken;
-            };
-            for sighting in sightings.iter().filter(|seen| seen.branch <= branch) {
-                match sighting.what {
-                    Seen::Whiteout if sighting.branch < branch => return Way::Whiteouted,
-                    Seen::File | Seen::Damaged if sighting.branch == branch => return Way::Taken,
-                    _ => {}
-                }
-            }
-            inode = parent;
-        }
     }
 
     /// Gives a copy its name below the original, which hides it, and makes that durable.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rules::lookup::Sighting;
+use rules::lookup::{Seen, Sighting};
+use rules::move_down::Way;
 use rules::options::CreatePolicy;
 use rules::policy::{self, Branches, Measured, Place, Rotation, Turn};
 use rules::{BranchIndex, Errno};
@@ -134,6 +135,49 @@ impl<T: Tree> Branches for NewEntry<'_, T> {
 }
 
 impl<T: Tree> Union<T> {
+    /// Returns whether a branch can have a directory and show what is new in it: the branch is writable, and there is a way.
+    pub(crate) fn can_hold(&self, inode: &Arc<Inode<T>>, branch: BranchIndex) -> bool {
+        self.writable(branch) && self.way_to(inode, branch) == Way::Free
+    }
+
+    /// Returns whether a directory is on a branch, or would be merged if it were made there: nothing else has the name there of
+    /// the directory or of one that holds it, and no opaque directory or whiteout above hides it.
+    pub(crate) fn way_to(&self, directory: &Arc<Inode<T>>, branch: BranchIndex) -> Way {
+        let mut inode = Arc::clone(directory);
+        loop {
+            let Ok(directory) = inode.dir() else {
+                return Way::Taken;
+            };
+            let members = directory.state.read().members.clone();
+            if members.iter().any(|member| member.index() == branch) {
+                return Way::Free;
+            }
+            let mut above = members.iter().filter(|member| member.index() < branch);
+            // What has records says itself where its parts below are.
+            let closed = |member: &Arc<BranchDir<T>>| {
+                let opaque = self.dialect.is_opaque(member)?;
+                Ok::<_, Error>(opaque || self.has_records(member, None)?)
+            };
+            if above.any(|member| closed(member).unwrap_or(true)) {
+                return Way::Opaque;
+            }
+            let Some((parent, name)) = inode.name() else {
+                return Way::Free;
+            };
+            let Ok(sightings) = self.sightings(&parent, &name) else {
+                return Way::Taken;
+            };
+            for sighting in sightings.iter().filter(|seen| seen.branch <= branch) {
+                match sighting.what {
+                    Seen::Whiteout if sighting.branch < branch => return Way::Whiteouted,
+                    Seen::File | Seen::Damaged if sighting.branch == branch => return Way::Taken,
+                    _ => {}
+                }
+            }
+            inode = parent;
+        }
+    }
+
     /// Forgets what the create policies remember of the branches, after those or the policy changed. With another
     /// policy the turns begin at the bottommost writable branch, as in AUFS.
     pub(crate) fn reset_placement(&self) {

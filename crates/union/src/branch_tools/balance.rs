@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use rules::lookup::{Resolution, Seen, Sighting, dirs, resolve};
 use rules::whiteout::{self, Meaning};
-use rules::{Attr, BranchIndex, Creation, Errno, Kind, Name, Powers};
+use rules::{Attr, BranchIndex, Creation, Errno, Kind, Name, Powers, XattrClasses};
 use tree::{Object, RenameHow, SyncHow, Tree};
 
 use super::copying::Spot;
@@ -368,7 +368,14 @@ fn make_dir<T: Tree>(
             };
             let attr = member.tree.attr(Object::Dir(&shown))?;
             let copy = Object::Entry(dir, &temporary);
-            copy_attributes(member.tree, Object::Dir(&shown), &attr, tree, copy)?;
+            copy_attributes(
+                member.tree,
+                Object::Dir(&shown),
+                &attr,
+                tree,
+                copy,
+                XattrClasses::NONE,
+            )?;
             break;
         }
         tree.rename(dir, &temporary, dir, name, RenameHow::NoReplace)?;

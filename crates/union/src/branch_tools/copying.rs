@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rules::{Attr, Errno, Kind, Name};
+use rules::{Attr, Errno, Kind, Name, XattrClasses};
 use tree::{Access, Object, Tree};
 
 use crate::copy::{copy_attributes, make_empty};
@@ -46,7 +46,14 @@ impl<'a, T: Tree> Spot<'a, T> {
                 .open_file(from.dir, from.name, Access::ReadQuietly)?;
             self.tree.copy_data(&source, file, original.size)?;
         }
-        copy_attributes(from.tree, from.object(), original, self.tree, self.object())
+        copy_attributes(
+            from.tree,
+            from.object(),
+            original,
+            self.tree,
+            self.object(),
+            XattrClasses::NONE,
+        )
     }
 
     /// Returns whether both names have objects, no directories, with the same contents and attributes.

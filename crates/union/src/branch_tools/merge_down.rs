@@ -12,7 +12,7 @@ mod held;
 use std::collections::HashMap;
 
 use rules::whiteout::{self, Meaning, Purpose};
-use rules::{Attr, Creation, Errno, Kind, Name};
+use rules::{Attr, Creation, Errno, Kind, Name, XattrClasses};
 use tree::{Object, RenameHow, Tree};
 
 use super::copying::Spot;
@@ -179,8 +179,15 @@ impl<T: Tree> Work<'_, '_, T> {
         if let (Some(to), true) = (to, self.is_real()) {
             let (source, target) = (self.merge.source, self.merge.target);
             let attr = source.attr(Object::Dir(from)).map_err(at(place))?;
-            copy_attributes(source, Object::Dir(from), &attr, target, Object::Dir(to))
-                .map_err(at(place))?;
+            copy_attributes(
+                source,
+                Object::Dir(from),
+                &attr,
+                target,
+                Object::Dir(to),
+                XattrClasses::NONE,
+            )
+            .map_err(at(place))?;
         }
         Ok(())
     }

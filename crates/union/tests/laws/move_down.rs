@@ -5,10 +5,11 @@ use rules::move_down::{Refusal, Wish};
 use rules::{BranchIndex, Changes, Errno};
 use testkit::notation::What;
 use testkit::{Faults, contents};
+use tree::RenameHow::Replace;
 use union::{InodeId, OpenFlags, Stays};
 
 use crate::client::{Client, WRITE};
-use crate::operation::any_path;
+use crate::operation::{Op, any_path};
 use crate::outcomes::clean;
 use crate::stack::{Mode, Plan, Stack, any_plan};
 use crate::view::{numbered_view, view};
@@ -273,4 +274,22 @@ fn who_writes_while_files_move_down_loses_nothing() {
             "f{n}"
         );
     }
+}
+
+#[test]
+fn a_file_below_a_renamed_directory_on_top_stays_on_top() {
+    let branches = [(Mode::Rw, "b/"), (Mode::Rw, ""), (Mode::Wh, "b/one \"1\"")];
+    let stack = Plan::aufs(&branches).build();
+    let mut client = Client::new(stack.mount());
+    client
+        .apply(&Op::Rename("b".to_owned(), "c".to_owned(), Replace))
+        .unwrap();
+    client.apply(&Op::Create("c/new".to_owned())).unwrap();
+    let before = view(&client.union).unwrap();
+    let Err(Stays::Refused(refusal)) = moved(&mut client, "c/new", &Wish::default()) else {
+        panic!("it moved to where nothing of the directory is looked for");
+    };
+    assert_eq!(refusal, Refusal::Opaque);
+    assert_eq!(view(&client.union).unwrap(), before);
+    assert_eq!(view(&stack.mount()).unwrap(), before);
 }
