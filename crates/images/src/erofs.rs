@@ -176,17 +176,6 @@ impl Filesystem for Erofs {
     }
 
     fn stat_fs(&self) -> StatFs {
-        StatFs {
-            dev: 0,
-            fsid: 0,
-            blocks: self.blocks.into(),
-            blocks_free: 0,
-            blocks_available: 0,
-            files: self.inodes,
-            files_free: 0,
-            block_size: self.block_size(),
-            fragment_size: self.block_size(),
-            name_max: 255,
-        }
+        crate::full(self.blocks.into(), self.block_size(), self.inodes, 255)
     }
 }

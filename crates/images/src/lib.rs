@@ -55,6 +55,22 @@ pub type Sink<'a> = &'a mut dyn FnMut(u64, &[u8]) -> Result<(), Errno>;
 /// Name and value of an extended attribute.
 pub type Xattr = (Vec<u8>, Vec<u8>);
 
+/// Returns the space of an image, in which nothing is free. It has no device number of its own.
+fn full(blocks: u64, block_size: u32, files: u64, name_max: u32) -> StatFs {
+    StatFs {
+        dev: 0,
+        fsid: 0,
+        blocks,
+        blocks_free: 0,
+        blocks_available: 0,
+        files,
+        files_free: 0,
+        block_size,
+        fragment_size: block_size,
+        name_max,
+    }
+}
+
 /// A filesystem in an image.
 pub trait Filesystem: Send + Sync {
     /// Returns the root directory.

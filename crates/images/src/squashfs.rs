@@ -185,18 +185,8 @@ impl Filesystem for Squashfs {
     }
 
     fn stat_fs(&self) -> StatFs {
-        StatFs {
-            dev: 0,
-            fsid: 0,
-            blocks: self.used.div_ceil(self.block_size.into()),
-            blocks_free: 0,
-            blocks_available: 0,
-            files: self.inodes.into(),
-            files_free: 0,
-            block_size: self.block_size,
-            fragment_size: self.block_size,
-            name_max: 256,
-        }
+        let blocks = self.used.div_ceil(self.block_size.into());
+        crate::full(blocks, self.block_size, self.inodes.into(), 256)
     }
 }
 

@@ -1,16 +1,17 @@
 //! `plywood busy` and `aubusy`: who keeps a union, or one of its branches, in use.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context;
-use sys::busy::{self, Busy, Use};
+use sys::busy::{self, Busy};
 
 use crate::command_line;
 use crate::control::{self, Answer, Ask, InUse};
 use crate::failure::{Exit, Failure};
 use crate::helper_arguments::Arguments;
 use crate::mounted_unions;
+use crate::render::busy::use_of;
 use crate::render::path_text;
 use crate::run_state::{self, RunState};
 
@@ -95,22 +96,12 @@ fn keepers<'a>(
     users.iter().filter(move |user| match (ino, user.ino) {
         // Paths of what lost its name, or has several, do not agree.
         (Some(used), Some(known)) => used == known,
-        _ => *path_of(user).1 == path,
+        _ => use_of(user).1 == path,
     })
 }
 
-fn path_of(user: &Busy) -> (&'static str, &PathBuf) {
-    match &user.what {
-        Use::Cwd(path) => ("working directory", path),
-        Use::Root(path) => ("root directory", path),
-        Use::Exe(path) => ("program", path),
-        Use::File(path) => ("open file", path),
-        Use::Map(path) => ("mapped file", path),
-    }
-}
-
 fn line(user: &Busy) -> String {
-    let (what, path) = path_of(user);
+    let (what, path) = use_of(user);
     let path = path_text::write(path);
     format!("{}\t{}\t{what}\t{path}", user.pid, user.command)
 }

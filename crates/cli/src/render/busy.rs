@@ -35,14 +35,19 @@ fn line_of(users: &[Busy]) -> String {
     line
 }
 
-fn shown(user: &Busy) -> String {
-    let (what, path) = match &user.what {
+/// Returns what a process uses, in words, and where that is.
+pub(crate) fn use_of(user: &Busy) -> (&'static str, &Path) {
+    match &user.what {
         Use::Cwd(path) => ("working directory", path),
         Use::Root(path) => ("root directory", path),
         Use::Exe(path) => ("program", path),
         Use::File(path) => ("open file", path),
         Use::Map(path) => ("mapped file", path),
-    };
+    }
+}
+
+fn shown(user: &Busy) -> String {
+    let (what, path) = use_of(user);
     let path = super::path_text::write(path);
     format!("{} (pid {}, {what} {path})", user.command, user.pid)
 }
