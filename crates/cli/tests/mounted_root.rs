@@ -33,7 +33,9 @@ cp ../after run/after
 exec chroot . /busybox sh -ec '
     export PATH=/usr/bin:/usr/sbin
     mount -t aufs -o xino=/.xino,trunc_xino,br=/changes=rw:/base=ro aufs /union
-    for dir in usr dev proc run; do /busybox mount --move /$dir /union/$dir; done
+    for dir in dev proc run; do /busybox mount --move /$dir /union/$dir; done
+    # stays here too: busybox may need its libraries
+    /busybox mount --rbind /usr /union/usr
     cd /union
     /busybox mount --move . /
     exec /busybox chroot . /bin/sh -eu /run/after'
