@@ -17,13 +17,23 @@ OPS = {1: "LOOKUP", 2: "FORGET", 3: "GETATTR", 4: "SETATTR", 5: "READLINK", 8: "
        39: "IOCTL", 42: "BATCH_FORGET", 43: "FALLOCATE", 44: "READDIRPLUS", 45: "RENAME2", 46: "LSEEK", 47: "COPY_FILE_RANGE", 52: "STATX"}
 
 
+def need_tracing():
+    """the tracepoints of FUSE, without which every count would be 0"""
+    if not os.path.exists("/sys/kernel/tracing/events"):
+        subprocess.run(["mount", "-t", "tracefs", "tracefs", "/sys/kernel/tracing"], check=True)
+    if not os.path.exists("/sys/kernel/tracing/events/fuse/fuse_request_send"):
+        sys.exit("no tracepoint fuse:fuse_request_send; load the module fuse and try again")
+
+
 def trace(dev, fn):
     bt = subprocess.Popen(["bpftrace", "-e", "BEGIN { printf(\"go\\n\"); } tracepoint:fuse:fuse_request_send /args->connection == %d/ { @[args->opcode] = count(); }" % dev],
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    while True:
-        l = bt.stdout.readline()
-        if "go" in l or not l:
-            break
+    said = ""
+    while "go\n" not in said:
+        line = bt.stdout.readline()
+        if not line:
+            sys.exit("bpftrace ended before anything was counted: " + said.strip())
+        said += line
     time.sleep(0.3)
     fn()
     time.sleep(0.3)
@@ -58,6 +68,7 @@ def main():
     a = ap.parse_args()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    need_tracing()
     env = R.Env(a)
     env.prepare()
     cs = [c for c in R.contenders(a.config, a.contenders) if c["kind"] == "exec"]

@@ -339,13 +339,7 @@ class Env:
                 f.write("".join(f'#include "inc/h{(i * 7 + j * 6 + 5) % 60}.h"\n' for j in range(8)) + f"int m{i}(int x){{return x+{i};}}\n")
         sh(f"cp -a {d}/dev/l0 {d}/dev/flat")
         # -- reflink filesystems on loop images
-        for fs, mk in (("xfs", "mkfs.xfs -q -f"), ("btrfs", "mkfs.btrfs -q -f")):
-            img = f"{self.a.img}/{fs}.img"
-            sh(f"rm -f {img}; truncate -s 4G {img} && {mk} {img}")
         self.mount_images()
-        for fs in ("xfs", "btrfs"):
-            os.makedirs(f"{d}/mnt.{fs}/l0")
-            sh(f"cp {d}/bigfile/l0/big.bin {d}/mnt.{fs}/l0/big.bin && cp {d}/bigfile/bare.bin {d}/mnt.{fs}/bare.bin && sync")
         self.exp = {
             "tree": self.fsb("walk", d + "/tree/flat")["hash"],
             "small_stat": self.fsb("walk", d + "/small/flat")["hash"],
@@ -360,11 +354,19 @@ class Env:
         open(d + "/READY", "w").close()
 
     def mount_images(self):
+        """reflink filesystems on loop images, made anew when they are gone (--img is mostly in memory)"""
+        d = self.data
         for fs in ("xfs", "btrfs"):
-            m = f"{self.data}/mnt.{fs}"
+            m, img = f"{d}/mnt.{fs}", f"{self.a.img}/{fs}.img"
             os.makedirs(m, exist_ok=True)
-            if not os.path.ismount(m):
-                sh(f"mount -o loop,discard {self.a.img}/{fs}.img {m}")
+            if os.path.ismount(m):
+                continue
+            if not os.path.exists(img):
+                sh(f"truncate -s 4G {img} && mkfs.{fs} -q -f {img}")
+            sh(f"mount -o loop,discard {img} {m}")
+            if not os.path.exists(m + "/bare.bin"):
+                os.makedirs(m + "/l0", exist_ok=True)
+                sh(f"cp {d}/bigfile/l0/big.bin {m}/l0/big.bin && cp {d}/bigfile/bare.bin {m}/bare.bin && sync", timeout=300)
 
     def stack(self, name, n):
         return [f"{self.data}/{name}/l{i}" for i in range(n)]
