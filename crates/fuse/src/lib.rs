@@ -13,6 +13,7 @@ mod background;
 mod control;
 mod counters;
 mod directory_handles;
+mod executed;
 mod greeting;
 mod handlers;
 mod id_map;

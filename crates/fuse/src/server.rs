@@ -12,6 +12,7 @@ use crate::background::Background;
 use crate::control::Control;
 use crate::counters::Counters;
 use crate::directory_handles::Handles;
+use crate::executed::Executed;
 use crate::greeting::Greeter;
 use crate::invalidation::Notifier;
 use crate::observer::Watcher;
@@ -156,6 +157,7 @@ where
             },
             passthrough: Passthrough::new(Arc::clone(&self.device), passthrough),
             directories: Handles::new(),
+            executed: Executed::default(),
             notifier: self.tasks.notifier.clone(),
             counters: Arc::clone(&self.counters),
         }

@@ -14,6 +14,7 @@ use union::{Caller, DirStream, Entry, InodeId, Opened, Union};
 use crate::control::Control;
 use crate::counters::Counters;
 use crate::directory_handles::Handles;
+use crate::executed::Executed;
 use crate::id_map::IdMap;
 use crate::invalidation::{Notice, Notifier};
 use crate::passthrough::{Mode, Opening, Passthrough};
@@ -40,6 +41,7 @@ pub(crate) struct Session<T: Tree> {
     pub(crate) dialect: Dialect,
     pub(crate) passthrough: Passthrough<Arc<FuseDevice>>,
     pub(crate) directories: Handles<DirStream<T>>,
+    pub(crate) executed: Executed,
     pub(crate) notifier: Notifier,
     pub(crate) counters: Arc<Counters>,
 }

@@ -47,6 +47,8 @@ pub struct OpenFlags {
     pub truncate: bool,
     /// Truncating takes set-id bits away (the caller lacks `CAP_FSETID`).
     pub drop_set_id: bool,
+    /// Execution: while it lasts nobody writes.
+    pub execute: bool,
 }
 
 /// How data of an open file travels.

@@ -3,6 +3,7 @@
 use union::OpenFlags;
 
 const WRITE: u64 = 1 << 0;
+const EXECUTE: u64 = 1 << 1;
 
 /// The file handle of the protocol: there is no table behind it.
 pub(super) struct FileHandle;
@@ -10,12 +11,18 @@ pub(super) struct FileHandle;
 impl FileHandle {
     /// Returns the number for the kernel.
     pub(super) fn encode(flags: OpenFlags) -> u64 {
-        if flags.write { WRITE } else { 0 }
+        let when = |set: bool, bit: u64| if set { bit } else { 0 };
+        when(flags.write, WRITE) | when(flags.execute, EXECUTE)
     }
 
     /// Returns whether the file was opened for writing.
     pub(super) fn is_for_writing(handle: u64) -> bool {
         handle & WRITE != 0
+    }
+
+    /// Returns whether the file was opened to be executed.
+    pub(super) fn is_for_execution(handle: u64) -> bool {
+        handle & EXECUTE != 0
     }
 }
 
@@ -24,14 +31,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_handle_remembers_writing() {
-        for write in [false, true] {
+    fn a_handle_remembers_what_it_is_for() {
+        for (write, execute) in [(false, false), (true, false), (false, true)] {
             let flags = OpenFlags {
                 write,
                 truncate: true,
                 drop_set_id: true,
+                execute,
             };
-            assert_eq!(FileHandle::is_for_writing(FileHandle::encode(flags)), write);
+            let handle = FileHandle::encode(flags);
+            assert_eq!(FileHandle::is_for_writing(handle), write);
+            assert_eq!(FileHandle::is_for_execution(handle), execute);
         }
     }
 }

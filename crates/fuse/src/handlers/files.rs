@@ -27,6 +27,9 @@ where
     T::File: AsFd,
 {
     pub(super) fn open(&self, id: InodeId, flags: OpenFlags, payload: &mut Payload<'_>) -> Outcome {
+        if flags.truncate && !flags.write && self.executed.has(id) {
+            return Err(Errno::TXTBSY.into());
+        }
         let opened = self.union.open(id, flags)?;
         let opening = Opening {
             write: flags.write,
@@ -37,6 +40,9 @@ where
         let (open_flags, backing) = self
             .opened(id, opening, &opened, attr)
             .inspect_err(|_| self.union.release(id))?;
+        if flags.execute {
+            self.executed.begin(id);
+        }
         let handle = FileHandle::encode(flags);
         reply(
             payload,

@@ -188,6 +188,9 @@ where
 
     /// Ends an open file.
     fn close(&self, id: InodeId, handle: u64) {
+        if FileHandle::is_for_execution(handle) {
+            self.executed.end(id);
+        }
         self.released(id, FileHandle::is_for_writing(handle));
         self.union.release(id);
     }

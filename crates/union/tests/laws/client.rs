@@ -25,6 +25,7 @@ pub(crate) const WRITE: OpenFlags = OpenFlags {
     write: true,
     truncate: false,
     drop_set_id: false,
+    execute: false,
 };
 
 impl Client {

@@ -10,6 +10,8 @@ use crate::protocol::arguments::{Arguments, Malformed};
 const O_ACCMODE: u32 = 0o3;
 const O_EXCL: u32 = 0o200;
 const O_TRUNC: u32 = 0o1000;
+/// `__FMODE_EXEC` of the kernel, which it leaves among the flags.
+const EXEC: u32 = 0x20;
 const OPEN_KILL_SUIDGID: u32 = 1 << 0;
 const WRITE_KILL_SUIDGID: u32 = 1 << 2;
 const FSYNC_FDATASYNC: u32 = 1 << 0;
@@ -19,6 +21,7 @@ pub(super) fn open_flags(flags: u32, fuse_flags: u32) -> OpenFlags {
         write: flags & O_ACCMODE != 0,
         truncate: flags & O_TRUNC != 0,
         drop_set_id: fuse_flags & OPEN_KILL_SUIDGID != 0,
+        execute: flags & EXEC != 0,
     }
 }
 

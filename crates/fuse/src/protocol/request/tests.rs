@@ -161,6 +161,15 @@ fn opening_takes_what_matters_from_the_flags() {
                 write: true,
                 truncate: true,
                 drop_set_id: true,
+                ..read
+            },
+        ),
+        (
+            0o100_040,
+            0,
+            OpenFlags {
+                execute: true,
+                ..read
             },
         ),
     ] {
