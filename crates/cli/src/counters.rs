@@ -21,6 +21,9 @@ pub(crate) struct Counts {
     pub(crate) failed: u64,
     /// Objects that the kernel holds.
     pub(crate) inodes: u64,
+    /// Files of lower branches that may be open although nobody uses them.
+    #[serde(default)]
+    pub(crate) idle_files: u64,
 }
 
 /// Asks a server, which may be of an older version or busy: then there is no answer.
@@ -42,6 +45,7 @@ impl Counts {
             refused: counters.refused(),
             failed: counters.failed(),
             inodes: union.inodes_held() as u64,
+            idle_files: union.idle_files() as u64,
         }
     }
 }

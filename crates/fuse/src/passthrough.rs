@@ -4,8 +4,11 @@
 //! passed through to one and the same backing file; it answers another mode with `EIO`. So
 //! the first open decides and the others follow, and a backing file is let go at the last
 //! release. The kernel ends an open before it says so: counts here are never too low.
+//!
+//! What was registered stays so as long as the union keeps the file open, so that opening it again costs nothing.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,21 +17,41 @@ use parking_lot::{Mutex, MutexGuard};
 use rules::Errno;
 use sys::FuseDevice;
 use sys::fuse_device::SetId;
-use union::InodeId;
+use union::{Attached, InodeId, OpenFile};
 
 const PARTS: usize = 64;
 
 /// Where files are registered for the kernel's own use.
-pub(crate) trait Backing: Send + Sync {
-    /// Registers a file; writes through it drop set-id bits, as those of an ordinary user do.
-    fn open(&self, file: BorrowedFd<'_>) -> Result<u32, Errno>;
+pub(crate) trait Backing: Clone + Send + Sync + 'static {
+    /// Registers a file.
+    fn open(&self, file: BorrowedFd<'_>, set_id: SetId) -> Result<u32, Errno>;
     /// Ends a registration.
     fn close(&self, id: u32);
 }
 
+/// A registered file. It is given up with the last reference.
+struct Registered<B: Backing> {
+    backing: B,
+    id: u32,
+}
+
+impl<B: Backing> Drop for Registered<B> {
+    fn drop(&mut self) {
+        self.backing.close(self.id);
+    }
+}
+
+impl<B: Backing> fmt::Debug for Registered<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Registered({})", self.id)
+    }
+}
+
+impl<B: Backing> Attached for Registered<B> {}
+
 impl Backing for Arc<FuseDevice> {
-    fn open(&self, file: BorrowedFd<'_>) -> Result<u32, Errno> {
-        self.backing_open(file, SetId::Drop)
+    fn open(&self, file: BorrowedFd<'_>, set_id: SetId) -> Result<u32, Errno> {
+        self.backing_open(file, set_id)
     }
 
     fn close(&self, id: u32) {
@@ -62,7 +85,7 @@ pub(crate) struct Opening {
 }
 
 /// The modes of all open files.
-pub(crate) struct Passthrough<B> {
+pub(crate) struct Passthrough<B: Backing> {
     backing: B,
     /// Whether it was agreed on at INIT; without it there is nothing to keep in mind.
     agreed: bool,
@@ -70,13 +93,14 @@ pub(crate) struct Passthrough<B> {
     enabled: AtomicBool,
     /// Opens for writing that the kernel serves itself.
     writers: AtomicUsize,
-    parts: [Mutex<HashMap<InodeId, Opens>>; PARTS],
+    parts: [Mutex<HashMap<InodeId, Opens<B>>>; PARTS],
 }
 
-struct Opens {
+struct Opens<B: Backing> {
     count: u32,
     writers: u32,
-    mode: Mode,
+    /// What data goes to; `None`: it travels by requests.
+    registered: Option<Arc<Registered<B>>>,
     /// The backing file is a lower one. The kernel would open it again for a writer, and write to it.
     lent: bool,
     /// The kernel may hold attributes from before somebody wrote behind our back.
@@ -100,7 +124,7 @@ impl<B: Backing> Passthrough<B> {
         &self,
         id: InodeId,
         opening: Opening,
-        candidate: impl FnOnce() -> Option<F>,
+        candidate: impl FnOnce() -> Option<Arc<OpenFile<F>>>,
     ) -> Mode {
         if !self.agreed {
             return Mode::Cached;
@@ -110,19 +134,23 @@ impl<B: Backing> Passthrough<B> {
             count: 0,
             writers: 0,
             lent: opening.lent,
-            mode: self.first_mode(candidate),
+            registered: self.registered(opening, candidate),
             attributes_stale: false,
         });
-        if opening.write && opens.lent && opens.mode != Mode::Cached {
+        let Some(registered) = &opens.registered else {
+            opens.count += 1;
+            return Mode::Cached;
+        };
+        if opening.write && opens.lent {
             return Mode::Refused;
         }
         opens.count += 1;
-        if opening.write && opens.mode != Mode::Cached {
+        if opening.write {
             opens.writers += 1;
             opens.attributes_stale |= !opening.with_attributes;
             self.writers.fetch_add(1, Ordering::Relaxed);
         }
-        opens.mode
+        Mode::Backing(registered.id)
     }
 
     /// Counts a release; returns whether the kernel's attributes of the file may be wrong now.
@@ -135,19 +163,15 @@ impl<B: Backing> Passthrough<B> {
             return false;
         };
         opens.count -= 1;
-        if write && opens.mode != Mode::Cached {
+        if write && opens.registered.is_some() {
             opens.writers -= 1;
             self.writers.fetch_sub(1, Ordering::Relaxed);
         }
         let ended = write && opens.writers == 0;
         let stale = ended && std::mem::take(&mut opens.attributes_stale);
         if opens.count == 0 {
-            let mode = opens.mode;
+            // Given up under the lock, if nobody keeps it: an open that decides anew must not find it half gone.
             part.remove(&id);
-            // Closed under the lock: an open that decides anew must not find it half gone.
-            if let Mode::Backing(backing) = mode {
-                self.backing.close(backing);
-            }
         }
         stale
     }
@@ -161,28 +185,45 @@ impl<B: Backing> Passthrough<B> {
                 .is_some_and(|opens| opens.writers > 0)
     }
 
-    fn first_mode<F: AsFd>(&self, candidate: impl FnOnce() -> Option<F>) -> Mode {
+    /// Registers a file, unless it is registered still.
+    fn registered<F: AsFd>(
+        &self,
+        opening: Opening,
+        candidate: impl FnOnce() -> Option<Arc<OpenFile<F>>>,
+    ) -> Option<Arc<Registered<B>>> {
         if !self.enabled.load(Ordering::Relaxed) {
-            return Mode::Cached;
+            return None;
         }
-        let Some(file) = candidate() else {
-            return Mode::Cached;
+        let file = candidate()?;
+        if let Some(registered) = file.attached() {
+            return Some(registered);
+        }
+        // Nobody writes through what is lent.
+        let set_id = if opening.lent {
+            SetId::Keep
+        } else {
+            SetId::Drop
         };
-        match self.backing.open(file.as_fd()) {
-            Ok(backing) => Mode::Backing(backing),
+        match self.backing.open(file.as_fd(), set_id) {
+            Ok(id) => {
+                let backing = self.backing.clone();
+                let registered = Arc::new(Registered { backing, id });
+                file.attach(Arc::clone(&registered));
+                Some(registered)
+            }
             Err(Errno::PERM) => {
                 self.enabled.store(false, Ordering::Relaxed);
                 tracing::info!("passthrough needs CAP_SYS_ADMIN: files are served by requests");
-                Mode::Cached
+                None
             }
             Err(errno) => {
                 tracing::debug!(%errno, "file cannot be passed through");
-                Mode::Cached
+                None
             }
         }
     }
 
-    fn part(&self, id: InodeId) -> MutexGuard<'_, HashMap<InodeId, Opens>> {
+    fn part(&self, id: InodeId) -> MutexGuard<'_, HashMap<InodeId, Opens<B>>> {
         self.parts[id.0 as usize % PARTS].lock()
     }
 }

@@ -129,12 +129,11 @@ where
         opened: &Opened<T>,
         attr: impl FnOnce() -> Option<Attr>,
     ) -> Result<OpenAnswer, Errno> {
-        // Backing files drop set-id bits at each write, whoever writes.
         let mode = self.passthrough.open(id, opening, || {
             let file = opened.settled.as_ref()?;
-            attr()
-                .filter(|attr| attr.perm & SET_ID == 0)
-                .map(|_| Arc::clone(file))
+            // Backing files drop set-id bits at each write, whoever writes; nobody writes to what is lent.
+            let passes = opened.lent || attr()?.perm & SET_ID == 0;
+            passes.then(|| Arc::clone(file))
         });
         match mode {
             Mode::Backing(backing) => Ok((open_flag::PASSTHROUGH | open_flag::NOFLUSH, backing)),

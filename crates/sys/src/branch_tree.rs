@@ -336,6 +336,14 @@ impl Tree for BranchTree {
         }))
     }
 
+    fn may_stay_open(&self, file: &BranchFile) -> bool {
+        match &file.0 {
+            Open::Host(file) => self.host.may_stay_open(file),
+            // It would hold what was unpacked; the last ones stay anyway.
+            Open::Image(_) => false,
+        }
+    }
+
     fn read(&self, file: &BranchFile, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
         self.host.read(file.readable(), buffer, offset)
     }

@@ -20,6 +20,8 @@ struct State {
     torn: bool,
     count: u64,
     struck: Option<&'static str>,
+    /// What the next opening of a file says.
+    refusal: Option<Errno>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -79,6 +81,7 @@ impl Faults {
             torn: false,
             count: 0,
             struck: None,
+            refusal: None,
         };
     }
 
@@ -93,7 +96,13 @@ impl Faults {
             torn,
             count: 0,
             struck: None,
+            refusal: None,
         };
+    }
+
+    /// Lets the next opening of a file fail; that is no write and not counted.
+    pub fn refuse_one_open(&self, errno: Errno) {
+        self.state().refusal = Some(errno);
     }
 
     fn planned(plan: Plan) -> Self {
@@ -102,6 +111,7 @@ impl Faults {
             torn: false,
             count: 0,
             struck: None,
+            refusal: None,
         })))
     }
 
@@ -345,7 +355,14 @@ impl<T: Tree> Tree for Faulty<T> {
 
     fn open_file(&self, dir: &T::Dir, name: &Name, access: Access) -> Result<T::File, Errno> {
         self.gone.check()?;
+        if let Some(errno) = self.faults.state().refusal.take() {
+            return Err(errno);
+        }
         self.inner.open_file(dir, name, access)
+    }
+
+    fn may_stay_open(&self, file: &T::File) -> bool {
+        self.inner.may_stay_open(file)
     }
 
     fn read(&self, file: &T::File, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {

@@ -227,6 +227,11 @@ pub trait Tree: Send + Sync + 'static {
     /// Opens a regular file. `ELOOP` for a symbolic link; `ENXIO`, `EISDIR` or `EINVAL` for other kinds.
     fn open_file(&self, dir: &Self::Dir, name: &Name, access: Access) -> Result<Self::File, Errno>;
 
+    /// Returns whether a file that nobody uses may stay open for whoever opens it next: it holds nothing but its descriptor.
+    fn may_stay_open(&self, _file: &Self::File) -> bool {
+        true
+    }
+
     /// Reads at an offset into the buffer; returns how many bytes, 0 at the end. Short only at the end.
     fn read(&self, file: &Self::File, buffer: &mut [u8], offset: u64) -> Result<usize, Errno>;
 

@@ -501,6 +501,10 @@ impl<T: Tree> Tree for OverrideStat<T> {
         }
     }
 
+    fn may_stay_open(&self, file: &T::File) -> bool {
+        self.inner.may_stay_open(file)
+    }
+
     fn read(&self, file: &T::File, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
         self.inner.read(file, buffer, offset)
     }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use rules::{Attr, Identity, Kind, Name};
 use tree::Tree;
 
+use crate::open_file::OpenFile;
+
 /// The number by which a front end names an object while it holds references to it.
 ///
 /// Never reused while the union lives; it is not the inode number that applications see.
@@ -55,7 +57,7 @@ pub struct OpenFlags {
 pub struct Opened<T: Tree> {
     /// The branch's file, open for all that the branch allows, when the object cannot move to another
     /// branch any more: its data may bypass the union. `None` while a copy-up may still happen.
-    pub settled: Option<Arc<T::File>>,
+    pub settled: Option<Arc<OpenFile<T::File>>>,
     /// Whether that file is a lower one, which nobody may write to.
     pub lent: bool,
     /// Whether data cached from earlier opens is still right.

@@ -64,7 +64,7 @@ impl<T: Tree> Union<T> {
         match (data, place) {
             // An open file can be cut even when its mode would not let us open it again.
             (Some(data), place) if data.writable && (changes.size.is_some() || place.is_none()) => {
-                Ok(self.tree().set_attr(Object::File(&*data.file), changes)?)
+                Ok(self.tree().set_attr(Object::File(&**data.file), changes)?)
             }
             (_, Some((dir, name))) => {
                 let entry = Object::Entry(&*dir.open()?, &name);
@@ -79,7 +79,7 @@ impl<T: Tree> Union<T> {
             }
             (Some(_), None) => {
                 let data = self.open_data(inode, other, Access::ReadWrite)?;
-                Ok(self.tree().set_attr(Object::File(&*data.file), changes)?)
+                Ok(self.tree().set_attr(Object::File(&**data.file), changes)?)
             }
             (None, None) => Err(Refusal::Gone.into()),
         }

@@ -15,6 +15,7 @@ use crate::branch::BranchDir;
 use crate::dialect::overlay;
 use crate::error::{Refusal, Result};
 use crate::inode::{Data, Inode, Other};
+use crate::open_file::OpenFile;
 use crate::union::Union;
 
 /// How a copy differs from its original from the start.
@@ -97,7 +98,7 @@ impl<T: Tree> Union<T> {
         copied: Copied,
     ) -> Result<()> {
         let data = self.open_data(inode, other, Access::ReadQuietly)?;
-        let source = Object::File(&*data.file);
+        let source = Object::File(&**data.file);
         let tree = self.tree();
         let original = tree.attr(source)?;
         let branch = other.state.read().branch;
@@ -119,7 +120,7 @@ impl<T: Tree> Union<T> {
         state.branch = root.index();
         state.place = None;
         state.data = Some(Data {
-            file: Arc::new(file),
+            file: OpenFile::new(file),
             writable: true,
         });
         if let Some(last) = &mut state.last {

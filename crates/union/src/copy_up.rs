@@ -15,6 +15,7 @@ use crate::branch::BranchDir;
 use crate::copy::{Copied, copy_attributes};
 use crate::error::{Refusal, Result};
 use crate::inode::{Data, Inode, Key, Other};
+use crate::open_file::OpenFile;
 use crate::placement::is_full;
 use crate::union::Union;
 
@@ -265,7 +266,7 @@ impl<T: Tree> Union<T> {
         state.branch = target.index();
         state.place = Some((Arc::clone(target), name.clone()));
         let data = data.map(|file| Data {
-            file: Arc::new(file),
+            file: OpenFile::new(file),
             writable: true,
         });
         state.data = if state.opens > 0 { data } else { None };

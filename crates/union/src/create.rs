@@ -15,6 +15,7 @@ use crate::api::{Caller, Entry, InodeId, OpenFlags, Opened};
 use crate::branch::BranchDir;
 use crate::error::{Refusal, Result};
 use crate::inode::{Data, Inode, NewBody};
+use crate::open_file::OpenFile;
 use crate::placement::{NewEntry, is_full};
 use crate::union::Union;
 
@@ -160,7 +161,7 @@ impl<T: Tree> Union<T> {
     }
 
     fn opened_new(&self, inode: &Arc<Inode<T>>, file: T::File) -> Result<Opened<T>> {
-        let file = Arc::new(file);
+        let file = OpenFile::new(file);
         let settled = self.writers_bypass();
         let mut state = inode.other()?.state.write();
         state.opens += 1;

@@ -12,6 +12,7 @@ use crate::api::{InodeId, OpenFlags, Opened};
 use crate::copy::Copied;
 use crate::error::{Error, Refusal, Result};
 use crate::inode::{Data, Inode, Other};
+use crate::open_file::OpenFile;
 use crate::union::Union;
 
 impl<T: Tree> Union<T> {
@@ -37,10 +38,7 @@ impl<T: Tree> Union<T> {
                 return Err(Refusal::Gone.into());
             }
             // As with overlayfs, a reader of a lower file keeps it when somebody else changes it.
-            // Small files are read once without the kernel's cache in between, and through it when they are read again.
-            let lendable = state.lendable || !std::mem::replace(&mut state.opened_before, true);
             let lent = self.settings().copy_up_on_open
-                && lendable
                 && !(flags.write || flags.truncate || state.leaving)
                 && !self.writable(state.branch);
             state.lent |= lent;
@@ -127,12 +125,13 @@ impl<T: Tree> Union<T> {
         state.opens = state.opens.saturating_sub(1);
         state.lent &= state.opens > 0;
         state.bypassed &= state.opens > 0;
+        let written = state.opens == 0 && std::mem::take(&mut state.written);
         // An object without a name is reached through its open file alone, until the last reference goes.
         if state.opens == 0 && state.place.is_some() {
-            state.data = None;
+            self.close_or_keep(inode, state);
+        } else {
+            drop(state);
         }
-        let written = state.opens == 0 && std::mem::take(&mut state.written);
-        drop(state);
         if written && self.watches() {
             self.written(inode);
         }
@@ -168,7 +167,7 @@ impl<T: Tree> Union<T> {
                     drop_set_id: true,
                     ..Changes::default()
                 };
-                tree.set_attr(Object::File(&*data.file), &changes)?;
+                tree.set_attr(Object::File(&**data.file), &changes)?;
             }
             while written < buffer.len() {
                 match tree.write(&data.file, &buffer[written..], offset + written as u64)? {
@@ -266,7 +265,7 @@ impl<T: Tree> Union<T> {
             return Ok(());
         }
         self.changing(inode, 0, |data| {
-            Ok(self.tree().set_attr(Object::File(&*data.file), changes)?)
+            Ok(self.tree().set_attr(Object::File(&**data.file), changes)?)
         })
     }
 
@@ -311,7 +310,10 @@ impl<T: Tree> Union<T> {
             Err(Errno::NOENT) if self.moved_from(inode, &dir, &name) => {
                 return self.open_data(inode, other, access);
             }
-            file => Arc::new(file?),
+            Err(Errno::MFILE | Errno::NFILE) if self.close_some_idle() => {
+                return self.open_data(inode, other, access);
+            }
+            file => OpenFile::new(file?),
         };
         let data = Data {
             file,

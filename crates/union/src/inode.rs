@@ -20,6 +20,7 @@ use crate::api::InodeId;
 use crate::branch::BranchDir;
 use crate::error::{Refusal, Result};
 use crate::index::Index;
+use crate::open_file::OpenFile;
 use crate::told::Told;
 
 /// What an object is on its filesystem: device and inode number.
@@ -116,10 +117,8 @@ pub(crate) struct OtherState<T: Tree> {
     pub(crate) pseudo_linked: bool,
     /// Whether the contents may have changed without the kernel's cache noticing.
     pub(crate) pages_stale: bool,
-    /// Whether readers may keep the original while it is changed, for its size.
-    pub(crate) lendable: bool,
-    /// Whether somebody opened it before, since it is known.
-    pub(crate) opened_before: bool,
+    /// Whether it is among the files that may stay open while nobody uses them.
+    pub(crate) idle: bool,
     /// Whether it was lent to readers who will not see a copy of it.
     pub(crate) lent: bool,
     /// Whether it is about to be copied up, so that it is lent to nobody any more.
@@ -135,7 +134,7 @@ pub(crate) struct OtherState<T: Tree> {
 }
 
 pub(crate) struct Data<T: Tree> {
-    pub(crate) file: Arc<T::File>,
+    pub(crate) file: Arc<OpenFile<T::File>>,
     pub(crate) writable: bool,
 }
 
@@ -615,8 +614,7 @@ impl<T: Tree> Table<T> {
                     bypassed: false,
                     pseudo_linked,
                     pages_stale: false,
-                    lendable: false,
-                    opened_before: false,
+                    idle: false,
                     lent: false,
                     leaving: false,
                     migrating: false,

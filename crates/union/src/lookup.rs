@@ -123,10 +123,6 @@ impl<T: Tree> Union<T> {
             self.inodes.forget(&inode, 1);
             return Ok(None);
         }
-        let lendable = attr.size >= self.settings().lend_from;
-        if other.state.read().lendable != lendable {
-            other.state.write().lendable = lendable;
-        }
         let (elsewhere, moved) = {
             let state = other.state.read();
             let elsewhere = state.branch != branch || state.pseudo_linked;
@@ -355,7 +351,7 @@ impl<T: Tree> Union<T> {
                 }
             }
             (None, Some(data), _) => {
-                let mut attr = self.tree().attr(Object::File(&*data.file))?;
+                let mut attr = self.tree().attr(Object::File(&**data.file))?;
                 // A lower file whose names are all hidden still has them on its branch.
                 attr.nlink = last.map_or(attr.nlink, |last| last.nlink);
                 attr

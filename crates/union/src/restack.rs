@@ -203,6 +203,7 @@ impl<T: Tree> Union<T> {
 
     /// Stacks the branches anew; those of `changed` are new, gone, elsewhere or used for something else.
     fn restack(&self, next: Vec<Arc<BranchDir<T>>>, changed: &[BranchId]) {
+        self.close_idle_files();
         let before = self.roots().to_vec();
         let mut order = Renumbering::new();
         for (index, root) in next.iter().enumerate() {

@@ -66,11 +66,9 @@ pub struct Settings {
     pub root_lists_branch_number: bool,
     /// ACLs can be read and set; the branches keep and enforce them either way.
     pub acl: bool,
-    /// Opening a lower file for writing copies it up at once, as overlayfs does; otherwise the first write does.
+    /// Opening a lower file for writing copies it up at once, as overlayfs does; otherwise the first write does. Readers of a
+    /// lower file keep the original then when somebody else changes it, so that their data may bypass the union.
     pub copy_up_on_open: bool,
-    /// With `copy_up_on_open`: readers of lower files of this many bytes and more keep the original when somebody else changes
-    /// it, so that their data may bypass the union. Smaller ones are faster through the kernel's cache when they are read again.
-    pub lend_from: u64,
     /// What is written to a file of a writable branch may bypass the union: fast, but nothing can be done about a writer then,
     /// so that its branch cannot become read-only.
     pub writers_bypass: bool,
@@ -84,6 +82,8 @@ pub struct Settings {
     pub sum_space: bool,
     /// How many directories stay open.
     pub open_dirs: usize,
+    /// How many files of lower branches stay open although nobody uses them, where nobody else changes the branches.
+    pub idle_files: usize,
 }
 
 impl Settings {
@@ -109,13 +109,13 @@ impl Settings {
             root_lists_branch_number: false,
             acl: true,
             copy_up_on_open: overlay,
-            lend_from: 128 << 10,
             writers_bypass: true,
             all_directories_decide: false,
             show_whiteouts: false,
             durable: true,
             sum_space: false,
             open_dirs: 512,
+            idle_files: 512,
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::dialect::Dialect;
 use crate::error::{Error, Refusal, Result};
 use crate::gate::{Gate, Passage};
 use crate::inode::{Inode, NewBody, Table};
+use crate::open_file::IdleFiles;
 use crate::placement::Remembered;
 use crate::pseudo_link::PseudoLinks;
 use crate::settings::{DirectChanges, Settings};
@@ -26,6 +27,7 @@ pub struct Union<T: Tree> {
     /// Closed while the stack changes.
     pub(crate) gate: Gate,
     cache: Arc<HandleCache<T>>,
+    pub(crate) idle_files: IdleFiles,
     next_branch: AtomicU32,
     settings: ArcSwap<Settings>,
     pub(crate) dialect: Dialect,
@@ -107,6 +109,7 @@ impl<T: Tree> Union<T> {
             settings: ArcSwap::from_pointee(settings),
             gate: Gate::default(),
             cache,
+            idle_files: IdleFiles::default(),
             next_branch,
             dialect,
             inodes,

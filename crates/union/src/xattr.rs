@@ -110,7 +110,7 @@ impl<T: Tree> Union<T> {
                 }
                 done => Ok(done?),
             },
-            (None, Some(data)) => Ok(call(&self.tree(), Object::File(&*data.file))?),
+            (None, Some(data)) => Ok(call(&self.tree(), Object::File(&**data.file))?),
             (None, None) => Err(Refusal::Gone.into()),
         }
     }

@@ -155,9 +155,10 @@ where
     }
 
     fn reconfigure(&mut self, parsed: MountOptions, look_again: bool) -> anyhow::Result<()> {
-        let open_dirs = self.union.settings().open_dirs;
+        let before = self.union.settings();
         let wanted = union::Settings {
-            open_dirs,
+            open_dirs: before.open_dirs,
+            idle_files: before.idle_files,
             ..translate::settings(&parsed, 0)
         };
         if parsed.settings.direct_access == DirectAccess::Notify {

@@ -17,6 +17,9 @@ use union::{DialectKind, DirectChanges, OverlayMarks, Settings};
 
 /// The most directories that stay open, however many files may be.
 const MOST_OPEN_DIRS: u64 = 4096;
+/// The most files that stay open although nobody uses them. Each keeps its inode in the kernel's memory, which the kernel takes
+/// back by forgetting the union's.
+const MOST_IDLE_FILES: u64 = 32_768;
 
 /// Returns the settings of the union; `open_files` is how many files may be open.
 pub(crate) fn settings(parsed: &MountOptions, open_files: u64) -> Settings {
@@ -60,6 +63,7 @@ pub(crate) fn settings(parsed: &MountOptions, open_files: u64) -> Settings {
         durable: !asked.volatile,
         sum_space: asked.free_space == FreeSpace::Sum,
         open_dirs: usize::try_from(quarter).unwrap_or(512),
+        idle_files: usize::try_from((open_files / 4).min(MOST_IDLE_FILES)).unwrap_or(512),
         ..Settings::new(dialect)
     }
 }

@@ -88,7 +88,11 @@ impl Report {
         let memory = memory.unwrap_or_default();
         line("server", &format!("process {}{memory}", server.pid));
         if let Some(counts) = &server.counters {
-            line("inodes", &counts.inodes.to_string());
+            let idle = match counts.idle_files {
+                0 => String::new(),
+                count => format!(", up to {count} files kept open"),
+            };
+            line("inodes", &format!("{}{idle}", counts.inodes));
             line("requests", &requests(counts));
         }
         format!("{}\n{text}", self.title())

@@ -1,6 +1,7 @@
 //! The kernel's rule, on a register that only notes down what happens.
 
 use std::fs::File;
+use std::sync::Arc;
 
 use super::*;
 
@@ -28,19 +29,14 @@ struct Register {
 }
 
 impl Register {
-    fn table(error: Option<Errno>) -> Passthrough<Self> {
-        Passthrough::new(
-            Self {
-                error,
-                events: Mutex::new(Vec::new()),
-            },
-            true,
-        )
+    fn table(error: Option<Errno>) -> Passthrough<Arc<Self>> {
+        let events = Mutex::new(Vec::new());
+        Passthrough::new(Arc::new(Self { error, events }), true)
     }
 }
 
-impl Backing for Register {
-    fn open(&self, _file: BorrowedFd<'_>) -> Result<u32, Errno> {
+impl Backing for Arc<Register> {
+    fn open(&self, _file: BorrowedFd<'_>, _set_id: SetId) -> Result<u32, Errno> {
         if let Some(errno) = self.error {
             return Err(errno);
         }
@@ -54,11 +50,11 @@ impl Backing for Register {
     }
 }
 
-fn file() -> Option<File> {
-    Some(File::open("/dev/null").unwrap())
+fn file() -> Option<Arc<OpenFile<File>>> {
+    Some(OpenFile::new(File::open("/dev/null").unwrap()))
 }
 
-fn none() -> Option<File> {
+fn none() -> Option<Arc<OpenFile<File>>> {
     None
 }
 
@@ -83,7 +79,7 @@ fn the_first_open_decides_and_the_others_follow() {
 fn without_privilege_it_is_tried_once() {
     let table = Register::table(Some(Errno::PERM));
     assert_eq!(table.open(ID, READ, file), Mode::Cached);
-    let asked = || -> Option<File> { panic!("asked again") };
+    let asked = || -> Option<Arc<OpenFile<File>>> { panic!("asked again") };
     assert_eq!(table.open(InodeId(6), READ, asked), Mode::Cached);
 }
 
@@ -91,7 +87,7 @@ fn without_privilege_it_is_tried_once() {
 fn another_error_is_about_one_file() {
     let mut table = Register::table(Some(Errno::LOOP));
     assert_eq!(table.open(ID, READ, file), Mode::Cached);
-    table.backing.error = None;
+    table.backing = Register::table(None).backing.clone();
     assert_eq!(table.open(InodeId(6), READ, file), Mode::Backing(1));
 }
 
@@ -165,4 +161,30 @@ fn nobody_writes_to_a_lower_file_that_others_read() {
     assert_eq!(table.open(ID, WRITE, file), Mode::Refused);
     assert!(!table.release(ID, false));
     assert_eq!(table.open(ID, WRITE, file), Mode::Backing(2));
+}
+
+#[test]
+fn what_the_union_keeps_open_stays_registered() {
+    let table = Register::table(None);
+    let kept = file();
+    for _ in 0..3 {
+        assert_eq!(table.open(ID, READ, || kept.clone()), Mode::Backing(1));
+        table.release(ID, false);
+    }
+    assert_eq!(*table.backing.events.lock(), ["open"]);
+    drop(kept);
+    assert_eq!(*table.backing.events.lock(), ["open", "close 1"]);
+    assert_eq!(table.open(ID, READ, file), Mode::Backing(2));
+}
+
+#[test]
+fn a_file_that_the_union_closes_stays_registered_while_it_is_open() {
+    let table = Register::table(None);
+    let mut kept = file();
+    table.open(ID, READ, || kept.clone());
+    kept = None;
+    assert_eq!(table.open(ID, READ, || kept.clone()), Mode::Backing(1));
+    table.release(ID, false);
+    table.release(ID, false);
+    assert_eq!(*table.backing.events.lock(), ["open", "close 1"]);
 }

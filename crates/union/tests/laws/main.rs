@@ -14,6 +14,7 @@ mod faults;
 mod flatten;
 mod full;
 mod handles;
+mod idle_files;
 mod listings;
 mod lower_permissions;
 mod merge_down;

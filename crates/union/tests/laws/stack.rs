@@ -89,10 +89,7 @@ impl Plan {
     /// Returns the same stack in overlay's format.
     pub(crate) fn overlay(self) -> Self {
         Self {
-            settings: Settings {
-                lend_from: 0,
-                ..Settings::new(DialectKind::Overlay(OverlayMarks::Trusted))
-            },
+            settings: Settings::new(DialectKind::Overlay(OverlayMarks::Trusted)),
             ..self
         }
     }
@@ -435,10 +432,7 @@ pub(crate) fn any_plan() -> impl Strategy<Value = Plan> {
             let last = modes.len() - 1;
             let texts = branches.into_iter().map(|branch| branch.text);
             let plan = Plan {
-                settings: Settings {
-                    lend_from: 0,
-                    ..Settings::new(dialect)
-                },
+                settings: Settings::new(dialect),
                 one_disk,
                 branches: modes.into_iter().zip(texts).collect(),
                 powers: on_open.map(|powers| (last, powers)).into_iter().collect(),
