@@ -86,6 +86,7 @@ security.fuseoverlayfs.override_stat for root).
 
 Mount: ro, nosuid, nodev, noexec, noatime, fsname=, subtype=, allow_other (always for root), noforget (for a
 union that NFS exports: handles stay good until it is unmounted), and whatever else fstab may hold.
+With ro, udba=none and no writable branch the mount is fastest, and read-only for good.
 
 Of a mounted union: remount with add:, append:, prepend:, del:PATH, mod:PATH=MODE, br= (adds what
 is not there yet), and the options above; several are taken from left to right.

@@ -164,6 +164,29 @@ fn images_come_and_go_while_the_union_is_used() {
 }
 
 #[test]
+fn files_of_an_image_are_opened_also_where_nothing_can_be_written() {
+    if !require_root_and_fuse() {
+        return;
+    }
+    let bench = planted();
+    pack(&bench, PACKERS[0].1);
+    let told = as_user(
+        &bench,
+        "plywood mount -o ro,udba=none,br=x.img=rr:b1=ro none m
+        for round in 1 2 3; do cat m/dir/file > /dev/null; done
+        plywood status --json m | grep -o '\"OPEN\": 3'
+        plywood umount m
+        plywood mount -o ro,udba=none,br=b1=ro none m
+        for round in 1 2 3; do cat m/hidden > /dev/null; done
+        plywood status --json m | grep -o '\"OPEN\": 1'
+        plywood branch add m x.img=rr 2>&1 | grep -o 'needs its files opened'
+        cat m/hidden; plywood umount m",
+    );
+    let expected = "\"OPEN\": 3\n\"OPEN\": 1\nneeds its files opened\nbelow";
+    assert_eq!(told, expected);
+}
+
+#[test]
 fn what_cannot_be_read_of_an_image_is_said_in_one_line() {
     if !require_root_and_fuse() {
         return;

@@ -59,7 +59,10 @@ fn wanted(options: &ServeOptions) -> u64 {
         | when(options.acl, flag::POSIX_ACL)
         | when(options.cache.cache_symlinks, flag::CACHE_SYMLINKS)
         | when(options.cache.revalidate_data, flag::AUTO_INVAL_DATA)
-        | when(options.passthrough, flag::PASSTHROUGH)
+        | when(
+            options.passthrough && !options.without_opens,
+            flag::PASSTHROUGH,
+        )
 }
 
 #[cfg(test)]
@@ -100,11 +103,24 @@ mod tests {
             cache: CachePolicy::forever(),
             ..ServeOptions::default()
         };
-        let flags = |options| negotiate(&offer(45, u64::MAX), options).unwrap().flags;
+        let flags = |options: &ServeOptions| {
+            let reply = negotiate(&offer(45, u64::MAX), options);
+            reply.unwrap().flags
+        };
         let differing = flag::CACHE_SYMLINKS | flag::AUTO_INVAL_DATA;
         assert_eq!(flags(&changing) & differing, flag::AUTO_INVAL_DATA);
         assert_eq!(flags(&lasting) & differing, flag::CACHE_SYMLINKS);
         assert_eq!(flags(&lasting) & (flag::PASSTHROUGH | flag::POSIX_ACL), 0);
+        let passing = ServeOptions {
+            passthrough: true,
+            ..ServeOptions::default()
+        };
+        assert_eq!(flags(&passing) & flag::PASSTHROUGH, flag::PASSTHROUGH);
+        let never_opened = ServeOptions {
+            without_opens: true,
+            ..passing
+        };
+        assert_eq!(flags(&never_opened) & flag::PASSTHROUGH, 0);
     }
 
     #[test]

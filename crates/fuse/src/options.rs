@@ -70,6 +70,9 @@ pub struct ServeOptions {
     pub cache: CachePolicy,
     /// Whether the kernel may read and write files of branches itself; it takes `CAP_SYS_ADMIN` too.
     pub passthrough: bool,
+    /// Whether files are used without being opened: the kernel asks for data that it does not have, and for nothing else. Only for a
+    /// mount that nobody can ever write to and whose branches nobody else changes; data does not bypass the server then.
+    pub without_opens: bool,
     /// Whether access control lists are enforced.
     pub acl: bool,
     /// How many threads answer; 0: four.

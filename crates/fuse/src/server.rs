@@ -155,6 +155,7 @@ where
             dialect: Dialect {
                 long_setxattr: agreed.flags & flag::SETXATTR_EXT != 0,
             },
+            without_opens: self.options.without_opens,
             passthrough: Passthrough::new(Arc::clone(&self.device), passthrough),
             directories: Handles::new(),
             executed: Executed::default(),

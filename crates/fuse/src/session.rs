@@ -39,6 +39,7 @@ pub(crate) struct Session<T: Tree> {
     pub(crate) ids: IdMap,
     pub(crate) generation: Option<NonZeroU32>,
     pub(crate) dialect: Dialect,
+    pub(crate) without_opens: bool,
     pub(crate) passthrough: Passthrough<Arc<FuseDevice>>,
     pub(crate) directories: Handles<DirStream<T>>,
     pub(crate) executed: Executed,

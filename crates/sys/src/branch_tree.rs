@@ -85,6 +85,11 @@ impl BranchTree {
         })
     }
 
+    /// Returns whether files are unpacked when they are opened, so that opening one for each read would be far too slow.
+    pub fn unpacks_files(&self) -> bool {
+        self.image.is_some()
+    }
+
     fn find<'a>(&self, object: Object<'a, Self>) -> Result<At<'a>, Errno> {
         Ok(match object {
             Object::Dir(BranchDir(Dir::Host(dir))) => At::Host(Object::Dir(dir)),

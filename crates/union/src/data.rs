@@ -150,6 +150,14 @@ impl<T: Tree> Union<T> {
         self.watched(branch, read.map_err(Error::from))
     }
 
+    /// As `read`, of a file that the front end did not open.
+    pub fn read_once(&self, id: InodeId, buffer: &mut [u8], offset: u64) -> Result<usize> {
+        self.open(id, OpenFlags::default())?;
+        let read = self.read(id, buffer, offset);
+        self.release(id);
+        read
+    }
+
     /// Writes; returns how many bytes. `drop_set_id`: the writer may not keep set-id bits.
     pub fn write(
         &self,

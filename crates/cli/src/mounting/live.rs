@@ -51,6 +51,8 @@ pub(crate) struct Live<T: Tree> {
     pub(crate) parsed: MountOptions,
     pub(crate) place: PathBuf,
     pub(crate) state: RunState,
+    /// Files of the mount are used without being opened, because nobody can ever write to them.
+    without_opens: bool,
     branches: Vec<LiveBranch>,
 }
 
@@ -81,6 +83,7 @@ where
         place: PathBuf,
         state: RunState,
         opened: Vec<Opened>,
+        without_opens: bool,
     ) -> Self {
         let ids = union.branches().into_iter().map(|(id, _)| id);
         let branches = ids.zip(opened).map(|(id, (path, mode, root))| LiveBranch {
@@ -98,6 +101,7 @@ where
             parsed,
             place,
             state,
+            without_opens,
         };
         live.describe();
         live
@@ -135,6 +139,10 @@ where
             options::parse_remount(options, self.parsed.dialect, &self.parsed.settings)
                 .map_err(|error| Failure::mount(error.to_string()))?;
         unsupported::refuse(options, &parsed)?;
+        let trusts = parsed.settings.direct_access == DirectAccess::None;
+        if !(parsed.generic.read_only && trusts) {
+            self.refuse_for_good()?;
+        }
         let listed = std::mem::take(&mut parsed.branches);
         let listed = listed.into_iter().enumerate();
         // At a remount, `br=` adds what is not there yet on top.
@@ -270,6 +278,18 @@ where
             .root()
             .map_err(|errno| branches::refused(index, &path, errno))?;
         let powers = mode.powers();
+        if powers.writable {
+            self.refuse_for_good()?;
+        }
+        if self.without_opens && tree.unpacks_files() {
+            let what = format!(
+                "{path:?}: an image that is read without the kernel needs its files opened, and {:?} was mounted to do without",
+                self.place
+            );
+            return Err(Failure::mount(what)
+                .hint("mount it anew with the image among its branches")
+                .into());
+        }
         let place = Place {
             index,
             path: &path,
@@ -290,6 +310,19 @@ where
         Ok(())
     }
 
+    /// Refuses what cannot be had any more where the kernel was told once that files need not be opened.
+    fn refuse_for_good(&self) -> Result<(), Failure> {
+        if !self.without_opens {
+            return Ok(());
+        }
+        let what = format!(
+            "{:?} is read-only for good: it was mounted with `ro`, `udba=none` and no writable branch",
+            self.place
+        );
+        Err(Failure::mount(what)
+            .hint("unmount it and mount it anew, without `ro` or with a writable branch"))
+    }
+
     fn remove(&mut self, at: usize) -> anyhow::Result<()> {
         let LiveBranch { id, path, .. } = &self.branches[at];
         self.union
@@ -302,6 +335,9 @@ where
     fn set_mode(&mut self, at: usize, mode: BranchMode) -> anyhow::Result<()> {
         let LiveBranch { id, path, .. } = &self.branches[at];
         branches::refuse_mode_of_place(at, path, mode, &self.place)?;
+        if mode.powers().writable {
+            self.refuse_for_good()?;
+        }
         self.union
             .set_powers(*id, mode.powers())
             .map_err(|error| self.failed(&format!("branch {path:?}"), error))?;
@@ -382,7 +418,7 @@ where
             .or_else(|| by_path(path))
     }
 
-    /// Returns what processes hold of the mount without having it open.
+    /// Returns what processes hold of the mount without the union's knowledge.
     fn held(&self) -> Vec<Vec<Name>> {
         // It may have been moved since it was mounted.
         let mounts = mount_table::read().unwrap_or_default();
@@ -391,8 +427,10 @@ where
         };
         let users = busy::users_of(mount).unwrap_or_default();
         let held = users.into_iter().filter_map(|user| {
-            let (Use::Cwd(path) | Use::Root(path)) = user.what else {
-                return None;
+            let path = match user.what {
+                Use::Cwd(path) | Use::Root(path) => path,
+                Use::File(path) | Use::Map(path) | Use::Exe(path) if self.without_opens => path,
+                Use::File(_) | Use::Map(_) | Use::Exe(_) => return None,
             };
             let inside = path.strip_prefix(&mount.mount_point).ok()?;
             let names = inside.iter().map(|name| Name::new(name.as_bytes()));

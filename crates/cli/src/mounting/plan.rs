@@ -43,10 +43,13 @@ impl Plan {
         let open_files = sys::limits::raise_open_files().unwrap_or(1024);
         let branches = branches::open(&parsed, &place)?;
         inode_table::check(&parsed, &place, &branches)?;
+        let needs_opens =
+            |branch: &OpenBranch| branch.mode.powers().writable || branch.tree.unpacks_files();
+        let needs_opens = branches.iter().any(needs_opens);
         let warnings = told(request.warnings, &parsed, &branches);
         Ok(Self {
             settings: translate::settings(&parsed, open_files),
-            serve: translate::serve_options(&parsed),
+            serve: translate::serve_options(&parsed, needs_opens),
             source: request.source_name(&parsed),
             subtype: subtype(request, &parsed)?,
             place,

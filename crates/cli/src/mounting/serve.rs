@@ -98,6 +98,7 @@ where
         let device = attach::attach(&plan)?;
         let mounted = Mounted::at(&plan.place);
         let unwinding = LeaveWhenUnwinding(mounted.clone());
+        let without_opens = plan.serve.without_opens;
         let mut server = Server::new(device, Arc::clone(&union), plan.serve);
         if let Err(error) = server.initialize() {
             mounted.leave_lazily();
@@ -114,6 +115,7 @@ where
             plan.place,
             state.mounted_as(mounted.device),
             opened,
+            without_opens,
         );
         Ok(Self {
             server,

@@ -68,9 +68,12 @@ pub(crate) fn settings(parsed: &MountOptions, open_files: u64) -> Settings {
     }
 }
 
-/// Returns how the kernel is answered.
-pub(crate) fn serve_options(parsed: &MountOptions) -> ServeOptions {
+/// Returns how the kernel is answered; `needs_opens` says whether there is a branch that takes changes, or one whose files are unpacked
+/// when they are opened.
+pub(crate) fn serve_options(parsed: &MountOptions, needs_opens: bool) -> ServeOptions {
+    let trusts = parsed.settings.direct_access == DirectAccess::None;
     ServeOptions {
+        without_opens: trusts && parsed.generic.read_only && !needs_opens,
         cache: cache(parsed),
         passthrough: is_host_admin(),
         acl: has_acl(parsed),

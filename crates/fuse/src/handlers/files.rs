@@ -30,6 +30,10 @@ where
         if flags.truncate && !flags.write && self.executed.has(id) {
             return Err(Errno::TXTBSY.into());
         }
+        if self.without_opens {
+            // The kernel asks once, and does without from then on.
+            return Ok(Answer::Error(Errno::NOSYS));
+        }
         let opened = self.union.open(id, flags)?;
         let opening = Opening {
             write: flags.write,
