@@ -2,10 +2,7 @@
 
 use std::sync::OnceLock;
 
-use rules::Errno;
-use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
-
-use crate::errno::IntoErrno;
+use rustix::thread::{CapabilitySet, capabilities};
 
 /// A power of the superuser that Plywood asks about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,29 +78,13 @@ pub fn egid() -> u32 {
     rustix::process::getegid().as_raw()
 }
 
-/// Runs `call` while this thread cannot keep set-id bits by writing (`CAP_FSETID`).
-pub(crate) fn without_fsetid<T>(call: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
-    let all = capabilities(None).errno()?;
-    if !all.effective.contains(CapabilitySet::FSETID) {
-        return call();
-    }
-    let mut fewer = all;
-    fewer.effective.remove(CapabilitySet::FSETID);
-    set_capabilities(None, fewer).errno()?;
-    let done = call();
-    set_capabilities(None, all).errno()?;
-    done
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn root_has_its_capabilities_and_misses_one_only_inside() {
+    fn root_has_its_capabilities() {
         assert!(has(Capability::SysAdmin) && has(Capability::Fsetid));
-        assert_eq!(without_fsetid(|| Ok(has(Capability::Fsetid))), Ok(false));
-        assert!(has(Capability::Fsetid));
         assert_eq!((euid(), egid()), (0, 0));
         assert!(in_initial_user_namespace());
     }

@@ -7,9 +7,8 @@ use std::time::Duration;
 use rules::Errno;
 use rustix::fs::{Mode, OFlags};
 
-use crate::capabilities::without_fsetid;
 use crate::errno::{IntoErrno, check, uninterrupted};
-use crate::identity::as_server;
+use crate::identity::{as_server, as_server_without_fsetid};
 use crate::waiting::wait_readable;
 
 /// `FUSE_DEV_IOC_CLONE`: `_IOR(229, 0, u32)`.
@@ -109,10 +108,10 @@ impl FuseDevice {
             })?;
             u32::try_from(id).map_err(|_| Errno::IO)
         };
-        as_server(|| match set_id {
-            SetId::Keep => register(),
-            SetId::Drop => without_fsetid(register),
-        })
+        match set_id {
+            SetId::Keep => as_server(register),
+            SetId::Drop => as_server_without_fsetid(register),
+        }
     }
 
     /// Gives up a registered file; what is open on it stays open.

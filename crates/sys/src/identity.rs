@@ -10,6 +10,9 @@
 //! that is root, whoever it acts for, and the identity may stay as it was last set: asking
 //! for the same one again costs no system call.
 //!
+//! Likewise with the power to keep set-id bits (`CAP_FSETID`): registering files for passthrough takes it away from a thread, and what needs it
+//! takes it back, so that a thread that only makes and registers files does neither.
+//!
 //! A program started from a prepared thread would inherit its umask and secure bits: start
 //! programs from other threads.
 
@@ -25,6 +28,9 @@ use rustix::thread::{
 
 use crate::errno::{IntoErrno, check};
 
+/// Set-user-id and set-group-id.
+pub(crate) const SET_ID: u32 = 0o6000;
+
 thread_local! {
     static THREAD: RefCell<Option<Thread>> = const { RefCell::new(None) };
 }
@@ -37,6 +43,8 @@ struct Thread {
     identity: Option<Identity>,
     /// The umask as last set; `None` when nobody knows.
     umask: Option<u32>,
+    /// All capabilities, while the one to keep set-id bits is taken away.
+    with_fsetid: Option<CapabilitySets>,
 }
 
 /// What happens to the capabilities of this thread when its identity changes.
@@ -85,6 +93,9 @@ pub(crate) fn create_as<T>(
     make: impl FnOnce() -> Result<T, Errno>,
 ) -> Result<T, Errno> {
     with_thread(|thread| {
+        if how.perm & SET_ID != 0 {
+            thread.restore_fsetid()?;
+        }
         thread.become_identity(how.owner.unwrap_or(thread.own))?;
         thread.set_umask(how.umask);
         Ok(())
@@ -98,6 +109,26 @@ pub(crate) fn create_as<T>(
 pub(crate) fn as_server<T>(call: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
     with_thread(|thread| thread.become_identity(thread.own))?;
     call()
+}
+
+/// As `as_server`, without the power to keep set-id bits. The thread stays without until [`keep_set_id`].
+pub(crate) fn as_server_without_fsetid<T>(
+    call: impl FnOnce() -> Result<T, Errno>,
+) -> Result<T, Errno> {
+    with_thread(|thread| {
+        thread.become_identity(thread.own)?;
+        thread.drop_fsetid()
+    })?;
+    call()
+}
+
+/// Gives this thread back the power to keep set-id bits, if it was taken away. To be called before whatever the kernel could take
+/// such bits away for: writes, changes of size, owner, permissions and access lists, and making something that has one.
+pub(crate) fn keep_set_id() -> Result<(), Errno> {
+    THREAD.with_borrow_mut(|thread| match thread {
+        Some(thread) => thread.restore_fsetid(),
+        None => Ok(()),
+    })
 }
 
 fn with_thread<T>(act: impl FnOnce(&mut Thread) -> Result<T, Errno>) -> Result<T, Errno> {
@@ -117,6 +148,7 @@ impl Thread {
             powers: Powers::secure()?,
             identity: None,
             umask: None,
+            with_fsetid: None,
         })
     }
 
@@ -130,6 +162,7 @@ impl Thread {
         let user = set_fs_id(libc::SYS_setfsuid, wanted.uid);
         if let Powers::Refilled(all) = self.powers {
             set_capabilities(None, all).errno()?;
+            self.with_fsetid = None;
         }
         if group && user {
             self.identity = Some(wanted);
@@ -139,6 +172,28 @@ impl Thread {
             self.become_identity(self.own)?;
         }
         Err(Errno::PERM)
+    }
+
+    fn drop_fsetid(&mut self) -> Result<(), Errno> {
+        if self.with_fsetid.is_some() {
+            return Ok(());
+        }
+        let all = capabilities(None).errno()?;
+        if all.effective.contains(CapabilitySet::FSETID) {
+            let mut fewer = all;
+            fewer.effective.remove(CapabilitySet::FSETID);
+            set_capabilities(None, fewer).errno()?;
+            self.with_fsetid = Some(all);
+        }
+        Ok(())
+    }
+
+    fn restore_fsetid(&mut self) -> Result<(), Errno> {
+        if let Some(all) = self.with_fsetid {
+            set_capabilities(None, all).errno()?;
+            self.with_fsetid = None;
+        }
+        Ok(())
     }
 
     fn set_umask(&mut self, wanted: u32) {
@@ -254,6 +309,31 @@ mod tests {
     }
 
     #[test]
+    fn the_power_to_keep_set_id_bits_is_away_until_it_is_needed() {
+        let all = capabilities(None).unwrap();
+        let has = || {
+            capabilities(None)
+                .unwrap()
+                .effective
+                .contains(CapabilitySet::FSETID)
+        };
+        assert!(has());
+        for _ in 0..2 {
+            assert_eq!(as_server_without_fsetid(|| Ok(has())), Ok(false));
+            assert!(!has());
+        }
+        create_as(&creation(1000), || Ok(())).unwrap();
+        assert!(!has(), "making something does not need it");
+        keep_set_id().unwrap();
+        assert_eq!(capabilities(None).unwrap(), all);
+        keep_set_id().unwrap();
+        // Other threads have it all the time.
+        as_server_without_fsetid(|| Ok(())).unwrap();
+        assert_eq!(std::thread::spawn(keep_set_id).join().unwrap(), Ok(()));
+        keep_set_id().unwrap();
+    }
+
+    #[test]
     fn without_secure_bits_capabilities_are_refilled_and_the_identity_goes_back() {
         let all = capabilities(None).unwrap();
         let mut thread = Thread {
@@ -261,6 +341,7 @@ mod tests {
             powers: Powers::Refilled(all),
             identity: None,
             umask: None,
+            with_fsetid: None,
         };
         thread
             .become_identity(Identity {

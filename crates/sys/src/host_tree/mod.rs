@@ -25,6 +25,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use tree::{Access, DirEntry, Node, Object, RenameHow, Seek, SyncHow, Tree, XattrHow};
 
 use crate::errno::IntoErrno;
+use crate::identity::{SET_ID, keep_set_id};
 use crate::proc;
 use new_calls::NewCalls;
 use place::Place;
@@ -59,6 +60,14 @@ impl HostTree {
             calls: NewCalls::of_this_kernel(),
         }
     }
+}
+
+/// Returns whether the kernel could take set-id bits away at such a change.
+fn may_cost_set_id(changes: &Changes) -> bool {
+    let gives = changes.perm.is_some_and(|perm| perm & SET_ID != 0);
+    // Of two bits one may go and the other stay.
+    let takes_one = changes.drop_set_id;
+    gives || takes_one || changes.size.is_some() || changes.uid.is_some() || changes.gid.is_some()
 }
 
 impl AsFd for HostDir {
@@ -104,6 +113,9 @@ impl Tree for HostTree {
     }
 
     fn set_attr(&self, object: Object<'_, Self>, changes: &Changes) -> Result<(), Errno> {
+        if may_cost_set_id(changes) {
+            keep_set_id()?;
+        }
         attributes::set_attr(self.calls, object, changes)
     }
 
@@ -191,10 +203,12 @@ impl Tree for HostTree {
         value: &[u8],
         how: XattrHow,
     ) -> Result<(), Errno> {
+        keep_set_id()?;
         xattrs::set(self.calls, object, name, value, how)
     }
 
     fn remove_xattr(&self, object: Object<'_, Self>, name: &[u8]) -> Result<(), Errno> {
+        keep_set_id()?;
         xattrs::remove(self.calls, object, name)
     }
 
@@ -207,10 +221,12 @@ impl Tree for HostTree {
     }
 
     fn write(&self, file: &HostFile, buffer: &[u8], offset: u64) -> Result<usize, Errno> {
+        keep_set_id()?;
         contents::write(file.as_fd(), buffer, offset)
     }
 
     fn allocate(&self, file: &HostFile, mode: u32, offset: u64, length: u64) -> Result<(), Errno> {
+        keep_set_id()?;
         contents::allocate(file.as_fd(), mode, offset, length)
     }
 
@@ -226,10 +242,12 @@ impl Tree for HostTree {
         to_offset: u64,
         length: u64,
     ) -> Result<u64, Errno> {
+        keep_set_id()?;
         copying::copy_range((from.as_fd(), from_offset), (to.as_fd(), to_offset), length)
     }
 
     fn copy_data(&self, from: &HostFile, to: &HostFile, length: u64) -> Result<(), Errno> {
+        keep_set_id()?;
         copying::copy_data(from.as_fd(), to.as_fd(), length)
     }
 
