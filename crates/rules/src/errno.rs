@@ -72,6 +72,7 @@ errnos! {
     NOTCONN = 107, "transport endpoint is not connected";
     SHUTDOWN = 108, "cannot send after transport endpoint shutdown";
     TIMEDOUT = 110, "connection timed out";
+    CANCELED = 125, "operation canceled";
     HOSTDOWN = 112, "host is down";
     STALE = 116, "stale file handle";
     UCLEAN = 117, "structure needs cleaning";

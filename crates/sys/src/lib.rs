@@ -21,7 +21,9 @@ pub mod mounting;
 pub mod notify;
 mod proc;
 pub mod processes;
+pub mod processors;
 pub mod readahead;
+pub mod request_ring;
 pub mod signals;
 mod waiting;
 
