@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use fuse::Way;
 use rules::Name;
 use rules::options::{BranchMode, Dialect, DirectAccess, Settings, render};
 use serde::{Deserialize, Serialize};
@@ -60,9 +61,22 @@ pub(crate) struct RunState {
     pub(crate) options: String,
     /// The branches, topmost first.
     pub(crate) branches: Vec<BranchState>,
+    /// How requests travel; unknown of a server of an older version.
+    #[serde(default)]
+    pub(crate) transport: Option<TransportState>,
     /// Whose server it is; root's may have mounted for somebody else.
     #[serde(skip)]
     owner: u32,
+}
+
+/// How requests travel between the kernel and a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TransportState {
+    /// `io_uring` or `/dev/fuse`.
+    pub(crate) name: String,
+    /// Why it is no faster one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) obstacle: Option<String>,
 }
 
 /// A branch of a running server.
@@ -99,8 +113,17 @@ impl RunState {
             udba: String::new(),
             options: String::new(),
             branches: Vec::new(),
+            transport: None,
             owner: 0,
         }
+    }
+
+    /// Says how requests travel.
+    pub(crate) fn served_by(&mut self, way: Way) {
+        self.transport = Some(TransportState {
+            name: way.name().to_owned(),
+            obstacle: way.obstacle().map(|why| format!("io_uring: {why}")),
+        });
     }
 
     /// Says how the union behaves now and what it is stacked of.
@@ -463,6 +486,7 @@ mod tests {
             user_marks: false,
             udba: String::new(),
             options: String::new(),
+            transport: None,
             branches: Vec::new(),
             owner,
         };

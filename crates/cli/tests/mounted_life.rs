@@ -262,6 +262,37 @@ fn status_lists_branches_and_server() {
 }
 
 #[test]
+fn status_tells_how_requests_travel() {
+    let Some(bench) = bench() else { return };
+    let mount = |option: &str| {
+        bench
+            .plywood(&["mount", "-o", option, "b0:b1", "m"])
+            .silently();
+        let told = ["status", "--json"].map(|how| {
+            let words: &[&str] = if how == "status" {
+                &["status", "m"]
+            } else {
+                &["status", how]
+            };
+            bench.plywood(words).silently()
+        });
+        assert_eq!(bench.read("m/d/one"), bench.read("b1/d/one"));
+        bench.plywood(&["umount", "m"]).silently();
+        told
+    };
+    let Some([text, json]) = testkit::while_io_uring_is_offered(|| mount("udba=none")) else {
+        return;
+    };
+    assert!(text.contains("  transport io_uring\n"), "{text}");
+    assert!(json.contains("\"name\": \"io_uring\""), "{json}");
+    // Offered or not.
+    let [text, json] = mount("threaded=0");
+    let words = "/dev/fuse (io_uring: one thread was asked for)";
+    assert!(text.contains(words), "{text}");
+    assert!(json.contains("\"obstacle\""), "{json}");
+}
+
+#[test]
 fn a_union_may_be_mounted_over_its_own_branch() {
     let Some(bench) = bench() else { return };
     bench.write("m/own", "below");

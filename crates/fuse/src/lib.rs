@@ -1,6 +1,6 @@
 //! The kernel's requests in, calls of the union out.
 //!
-//! FUSE is spoken here directly, over `/dev/fuse`: [`protocol`] knows the bytes,
+//! FUSE is spoken here directly, over io_uring or `/dev/fuse`: [`protocol`] knows the bytes,
 //! [`transport`] moves them, and handlers translate between them and [`union::Union`].
 //! What belongs to neither side is beside them: which files the kernel may read and write
 //! on its own (`passthrough`), telling it that what it caches is wrong (`invalidation`), and
@@ -35,3 +35,4 @@ pub use id_map::{IdMap, Mapping, Range, Squash};
 pub use negotiation::MAX_DATA;
 pub use options::{CachePolicy, FOREVER, ServeOptions};
 pub use server::{ServeError, Server};
+pub use transport::{NoRing, Way};

@@ -30,7 +30,8 @@ const ALWAYS: u64 = flag::ASYNC_READ
     | flag::SETXATTR_EXT
     | flag::INIT_EXT
     | flag::HAS_EXPIRE_ONLY
-    | flag::DIRECT_IO_ALLOW_MMAP;
+    | flag::DIRECT_IO_ALLOW_MMAP
+    | flag::OVER_IO_URING;
 
 /// Decides the reply to INIT; `EIO` for a kernel whose protocol is not served.
 pub(crate) fn negotiate(offer: &InitRequest, options: &ServeOptions) -> Result<InitReply, Errno> {

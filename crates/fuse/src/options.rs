@@ -75,8 +75,10 @@ pub struct ServeOptions {
     pub without_opens: bool,
     /// Whether access control lists are enforced.
     pub acl: bool,
-    /// How many threads answer; 0: four.
+    /// How many threads answer at most, by io_uring those of each processor; 0: eight. One uses the device.
     pub threads: usize,
+    /// Requests come through `/dev/fuse` even where the kernel offers io_uring.
+    pub device_only: bool,
     /// Who owns what, as seen through the mount.
     pub ids: IdMap,
     /// Objects are found by their handles also after the kernel forgot them, for a server of NFS; the number tells handles
@@ -85,11 +87,11 @@ pub struct ServeOptions {
 }
 
 impl ServeOptions {
-    /// Returns how many threads answer.
+    /// Returns how many threads answer at most.
     pub(crate) fn thread_count(&self) -> usize {
         match self.threads {
-            // One leads; the others are there for requests that wait for disks.
-            0 => 4,
+            // They are started when there is nobody for a request, because the others wait for disks.
+            0 => 8,
             count => count,
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rules::Errno;
 use sys::FuseDevice;
+use sys::request_ring::Ring;
 use tree::Tree;
 use union::{DirectChanges, Union};
 
@@ -23,6 +24,8 @@ use crate::protocol::init::{self, InitReply, flag};
 use crate::session::Session;
 use crate::threads::{self, Tasks};
 use crate::transport::device::Connection;
+use crate::transport::ring::{Porter, Slots};
+use crate::transport::{Equipment, NoRing, Way};
 
 /// Why a mount cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +53,7 @@ pub struct Server<T: Tree> {
     tasks: Tasks,
     control: Arc<Control<T>>,
     agreed: Option<InitReply>,
+    ring: Result<Ring, NoRing>,
 }
 
 impl<T: Tree> Server<T>
@@ -87,6 +91,7 @@ where
             },
             control,
             agreed: None,
+            ring: Err(NoRing::Unwanted),
         }
     }
 
@@ -103,7 +108,9 @@ where
     /// Answers the kernel's first question. When it returns, the mount can be used: requests wait
     /// for [`Server::run`].
     pub fn initialize(&mut self) -> Result<(), ServeError> {
-        let greeter = Greeter::new(&self.options);
+        let threads = self.options.thread_count();
+        let make_ring = || Porter::ring(&self.device, Slots::of_machine(threads)?);
+        let greeter = Greeter::new(&self.options, &make_ring);
         let mut connection = Connection::new(&self.device);
         loop {
             if !connection.exchange(&greeter).map_err(ServeError::Read)? {
@@ -112,7 +119,8 @@ where
             match greeter.heard() {
                 Some((_, Ok(reply))) => {
                     tracing::debug!(?reply, "session agreed on");
-                    self.agreed = Some(reply);
+                    let ring = greeter.into_ring();
+                    (self.agreed, self.ring) = (Some(reply), ring);
                     return Ok(());
                 }
                 Some((offer, Err(_))) if offer.major <= init::MAJOR => {
@@ -126,11 +134,11 @@ where
 
     /// Serves until the mount is gone and then finishes what the union has pending.
     pub fn run(self) -> Result<(), ServeError> {
-        self.run_and(|| ())
+        self.run_and(|_| ())
     }
 
-    /// As `run`; `serving` is called once requests are answered.
-    pub fn run_and(mut self, serving: impl FnOnce()) -> Result<(), ServeError> {
+    /// As `run`; `serving` is called once requests are answered, and told how they travel.
+    pub fn run_and(mut self, serving: impl FnOnce(Way)) -> Result<(), ServeError> {
         let agreed = match self.agreed {
             Some(agreed) => agreed,
             None => {
@@ -139,8 +147,12 @@ where
             }
         };
         let session = self.session(agreed);
-        let count = self.options.thread_count();
-        let served = threads::serve(&session, &self.device, self.tasks, count, serving);
+        let equipment = Equipment {
+            ring: self.ring,
+            room: agreed.largest_payload(),
+            threads: self.options.thread_count(),
+        };
+        let served = threads::serve(&session, &self.device, equipment, self.tasks, serving);
         self.union.close();
         served
     }

@@ -57,18 +57,25 @@ impl Mounted {
             max_read: Some(MAX_DATA),
             security: &[],
         };
-        mount_fuse(&device, &mount).unwrap();
         let options = ServeOptions {
             cache: CachePolicy::forever(),
             passthrough,
             ..ServeOptions::default()
         };
-        let mut server = Server::new(device, Arc::new(union), options);
+        let begin = || {
+            mount_fuse(&device, &mount).unwrap();
+            let mut server = Server::new(device, Arc::new(union), options);
+            server.initialize().unwrap();
+            server
+        };
+        // Both transports: notices go through the device in either case.
+        let server = if passthrough {
+            testkit::while_io_uring_is_offered(begin).unwrap()
+        } else {
+            begin()
+        };
         let counters = server.counters();
-        let server = std::thread::spawn(move || {
-            server.initialize()?;
-            server.run()
-        });
+        let server = std::thread::spawn(move || server.run());
         Self {
             home,
             counters,

@@ -6,9 +6,10 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 
-use fuse::{CachePolicy, Counters, MAX_DATA, ServeError, ServeOptions, Server};
+use fuse::{CachePolicy, Counters, MAX_DATA, ServeError, ServeOptions, Server, Way};
 use rules::Powers;
 use sys::mounting::{FuseMount, MountFlags, UnmountHow, mount_fuse, unmount};
 use sys::{FuseDevice, HostTree};
@@ -52,13 +53,22 @@ impl Mounted {
             max_read: Some(MAX_DATA),
             security: &[],
         };
-        mount_fuse(&device, &mount).unwrap();
-        let mut server = Server::new(device, Arc::new(union), options);
+        let device_only = options.device_only;
+        let begin = || {
+            mount_fuse(&device, &mount).unwrap();
+            let mut server = Server::new(device, Arc::new(union), options);
+            server.initialize().unwrap();
+            server
+        };
+        let server = if device_only {
+            begin()
+        } else {
+            testkit::while_io_uring_is_offered(begin).unwrap()
+        };
         let counters = server.counters();
-        let server = std::thread::spawn(move || {
-            server.initialize()?;
-            server.run()
-        });
+        let (tell, told) = sync_channel(1);
+        let server = std::thread::spawn(move || server.run_and(|way| tell.send(way).unwrap()));
+        assert_eq!(told.recv().unwrap() == Way::IoUring, !device_only);
         Self {
             home,
             counters,
@@ -100,14 +110,52 @@ fn ways() -> impl Iterator<Item = ServeOptions> {
         CachePolicy::default(),
         CachePolicy::exact(),
     ];
-    caches.into_iter().flat_map(|cache| {
-        [true, false].map(|passthrough| ServeOptions {
+    let each = [(true, true), (true, false), (false, true), (false, false)];
+    caches.into_iter().flat_map(move |cache| {
+        each.map(|(passthrough, device_only)| ServeOptions {
             cache,
             passthrough,
             acl: true,
+            device_only,
             ..ServeOptions::default()
         })
     })
+}
+
+/// Data in which a piece at the wrong place is noticed.
+fn data(length: usize) -> Vec<u8> {
+    let words = 0..length as u32 / 4;
+    words
+        .flat_map(|word| word.wrapping_mul(0x9e37_79b1).to_ne_bytes())
+        .collect()
+}
+
+#[test]
+fn long_reads_and_writes_are_whole() {
+    for options in ways().filter(|options| !options.passthrough) {
+        let below = data(5 << 20);
+        let mounted = Mounted::new(options, |lower| {
+            fs::write(lower.join("lower"), &below).unwrap();
+        });
+        let writes = ["WRITE", "READ"].map(|name| mounted.requests(name));
+        let upper = data(3 << 20);
+        // One request each for a MiB, and some that are no whole pages.
+        fs::write(mounted.at("upper"), &upper).unwrap();
+        let file = OpenOptions::new()
+            .write(true)
+            .open(mounted.at("lower"))
+            .unwrap();
+        file.write_all_at(&upper[..70_001], 4097).unwrap();
+        drop(file);
+        let mut expected = below;
+        expected[4097..4097 + 70_001].copy_from_slice(&upper[..70_001]);
+        for (name, expected) in [("upper", &upper), ("lower", &expected)] {
+            assert!(fs::read(mounted.at(name)).unwrap() == *expected, "{name}");
+        }
+        assert!(fs::read(mounted.upper("upper")).unwrap() == upper);
+        let moved = ["WRITE", "READ"].map(|name| mounted.requests(name));
+        assert!(moved[0] > writes[0] && moved[1] > writes[1], "{moved:?}");
+    }
 }
 
 #[test]
@@ -236,6 +284,7 @@ fn what_lasts_is_asked_once() {
     let cache = CachePolicy::forever();
     let options = ServeOptions {
         cache,
+        device_only: true,
         ..ServeOptions::default()
     };
     let mounted = Mounted::new(options, |lower| fs::write(lower.join("file"), "").unwrap());
@@ -252,6 +301,7 @@ fn what_lasts_is_asked_once() {
 fn passed_through_data_makes_no_requests() {
     let options = ServeOptions {
         passthrough: true,
+        device_only: true,
         ..ServeOptions::default()
     };
     let mounted = Mounted::new(options, |_| {});
@@ -266,7 +316,8 @@ fn passed_through_data_makes_no_requests() {
 
 #[test]
 fn the_time_of_birth_is_told() {
-    let mounted = Mounted::new(ServeOptions::default(), |_| {});
+    let options = ways().next().unwrap();
+    let mounted = Mounted::new(options, |_| {});
     fs::write(mounted.at("file"), "").unwrap();
     let inside = mounted.at("file").metadata().unwrap().created().unwrap();
     let outside = mounted.upper("file").metadata().unwrap().created().unwrap();

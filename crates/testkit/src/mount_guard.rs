@@ -42,7 +42,7 @@ pub fn require_root() -> bool {
     decide(is_skipped(), is_root(), None).unwrap_or_else(|reason| panic!("{reason}"))
 }
 
-fn is_skipped() -> bool {
+pub(crate) fn is_skipped() -> bool {
     std::env::var_os(SKIP).is_some_and(|value| value == "1")
 }
 

@@ -52,7 +52,8 @@ const CLEAN_UP: &str = "clean up with `plywood umount --stale`";
 ///
 /// Attributes may be remembered by the kernel; opening asks the server.
 pub(crate) fn is_dead(place: &Path) -> bool {
-    let dead = [Errno::NOTCONN, Errno::CONNABORTED];
+    // The last two while it is about to end: for what it has not read yet, and for what it read over io_uring.
+    let dead = [Errno::NOTCONN, Errno::CONNABORTED, Errno::CANCELED];
     fs::read_dir(place).is_err_and(|error| dead.contains(&errno_of(&error)))
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fuse::Server;
+use fuse::{Server, Way};
 use rules::options;
 use sys::BranchTree;
 use sys::mount_table::{self, DeviceNumber};
@@ -134,7 +134,8 @@ where
         } = self;
         let asked_to_end = Arc::new(AtomicBool::new(false));
         let recorded = OnceCell::new();
-        let serving = || {
+        let serving = |way: Way| {
+            live.state.served_by(way);
             if let Some(device) = mounted.device
                 && let Err(errno) = sys::readahead::set(device, READ_AHEAD)
             {
@@ -146,7 +147,8 @@ where
             }
             on_serving();
             obey(signals, mounted.clone(), Arc::clone(&asked_to_end));
-            tracing::info!(mount_point = %mounted.place.display(), "serving");
+            let (mount_point, transport) = (mounted.place.display(), way.name());
+            tracing::info!(%mount_point, transport, "serving");
         };
         let served = catch_unwind(AssertUnwindSafe(|| server.run_and(serving)));
         if let Some(recorded) = recorded.into_inner().flatten() {

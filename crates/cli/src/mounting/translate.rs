@@ -78,6 +78,7 @@ pub(crate) fn serve_options(parsed: &MountOptions, needs_opens: bool) -> ServeOp
         passthrough: is_host_admin(),
         acl: has_acl(parsed),
         threads: usize::from(parsed.generic.single_threaded),
+        device_only: false,
         ids: id_map(parsed),
         generation: parsed.generic.keep_forgotten.then(generation),
     }

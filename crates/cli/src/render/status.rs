@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::path_text;
 use crate::counters::{self, Counts};
 use crate::mounted_unions::MountedUnion;
-use crate::run_state::{self, RunState};
+use crate::run_state::{self, RunState, TransportState};
 
 /// The version of the JSON's shape.
 const SCHEMA: u32 = 1;
@@ -34,6 +34,8 @@ struct ServerReport {
     udba: String,
     options: String,
     branches: Vec<BranchReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transport: Option<TransportState>,
     #[serde(skip_serializing_if = "Option::is_none")]
     memory_kib: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -81,6 +83,13 @@ impl Report {
         line("udba", &server.udba);
         if !server.options.is_empty() {
             line("options", &server.options);
+        }
+        if let Some(TransportState { name, obstacle }) = &server.transport {
+            let obstacle = obstacle.as_ref().map(|why| format!(" ({why})"));
+            line(
+                "transport",
+                &format!("{name}{}", obstacle.unwrap_or_default()),
+            );
         }
         let memory = server
             .memory_kib
@@ -135,6 +144,7 @@ impl ServerReport {
             udba: server.udba.clone(),
             options: server.options.clone(),
             branches: branches.collect(),
+            transport: server.transport.clone(),
             memory_kib: memory_of(server.pid),
             counters: sockets.iter().find_map(|socket| counters::ask(socket)),
         }

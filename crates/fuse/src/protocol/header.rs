@@ -34,9 +34,43 @@ pub struct Message<'a> {
 impl<'a> Message<'a> {
     /// Reads a request that lies in one piece, as `/dev/fuse` delivers it.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let (header, end) = Header::parse(bytes)?;
+        let body = bytes.get(IN_HEADER_BYTES..end).ok_or(Malformed)?;
+        Ok(Self {
+            header,
+            arguments: Arguments::new(body),
+        })
+    }
+
+    /// Reads a request in three pieces, as io_uring delivers it: the header, the structure of the operation, which other bytes may
+    /// follow, and names or data.
+    pub fn in_pieces(
+        header: &[u8],
+        operation: &'a [u8],
+        names: &'a [u8],
+    ) -> Result<Self, Malformed> {
+        let length = Arguments::new(header).u32()? as usize;
+        let (header, end) = Header::parse(header)?;
+        let fixed = length.checked_sub(IN_HEADER_BYTES + names.len());
+        let fixed = fixed.ok_or(Malformed)?;
+        let extensions = length - end;
+        let names = names.len().checked_sub(extensions).map(|end| &names[..end]);
+        Ok(Self {
+            header,
+            arguments: Arguments::in_two(
+                operation.get(..fixed).ok_or(Malformed)?,
+                names.ok_or(Malformed)?,
+            ),
+        })
+    }
+}
+
+impl Header {
+    /// Reads it; returns also where the extensions begin.
+    fn parse(bytes: &[u8]) -> Result<(Self, usize), Malformed> {
         let mut reader = Arguments::new(bytes);
         let length = reader.u32()? as usize;
-        let header = Header {
+        let header = Self {
             opcode: reader.u32()?,
             unique: reader.u64()?,
             node: reader.u64()?,
@@ -46,11 +80,7 @@ impl<'a> Message<'a> {
         };
         let extensions = usize::from(reader.u16()?) * 8;
         let end = length.checked_sub(extensions).ok_or(Malformed)?;
-        let body = bytes.get(IN_HEADER_BYTES..end).ok_or(Malformed)?;
-        Ok(Self {
-            header,
-            arguments: Arguments::new(body),
-        })
+        Ok((header, end))
     }
 }
 
@@ -97,5 +127,23 @@ pub(crate) mod tests {
         assert!(Message::parse(&bytes[..bytes.len() - 1]).is_err());
         assert!(Message::parse(&bytes[..20]).is_err());
         assert!(Message::parse(&request(1, 5, 9, b"")).is_err());
+    }
+
+    #[test]
+    fn a_request_in_pieces_reads_as_in_one() {
+        let whole = request(45, 5, 1, b"operationold\0new\0extended");
+        let (header, body) = whole.split_at(IN_HEADER_BYTES);
+        let (operation, names) = body.split_at(9);
+        let padded = [operation, &[9; 20]].concat();
+        let mut message = Message::in_pieces(header, &padded, names).unwrap();
+        assert_eq!(message.header, Message::parse(&whole).unwrap().header);
+        assert_eq!(message.arguments.take(9), Ok(&b"operation"[..]));
+        assert_eq!(message.arguments.string(), Ok(&b"old"[..]));
+        assert_eq!(message.arguments.string(), Ok(&b"new"[..]));
+        assert_eq!(message.arguments.take(1), Err(Malformed));
+        assert!(Message::in_pieces(header, &[], names).is_err());
+        assert!(Message::in_pieces(header, operation, &[0; 99]).is_err());
+        assert!(Message::in_pieces(&header[..20], operation, names).is_err());
+        assert!(Message::in_pieces(&request(1, 5, 9, b"")[..], &[], &[]).is_err());
     }
 }

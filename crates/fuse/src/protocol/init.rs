@@ -48,6 +48,8 @@ pub mod flag {
     pub const DIRECT_IO_ALLOW_MMAP: u64 = 1 << 36;
     /// Data may go to a file of the server without asking it.
     pub const PASSTHROUGH: u64 = 1 << 37;
+    /// Requests come over io_uring; until there is a slot for each processor, or the kernel has refused one, callers wait.
+    pub const OVER_IO_URING: u64 = 1 << 41;
 }
 
 /// What the kernel offers.
@@ -108,6 +110,13 @@ pub struct InitReply {
 }
 
 impl InitReply {
+    /// Returns how many bytes of names or data a request or its reply may have: what the kernel asks of a slot of its rings.
+    pub fn largest_payload(&self) -> usize {
+        let smallest = 8192;
+        let pages = usize::from(self.max_pages) * sys::processors::page_size();
+        smallest.max(self.max_write as usize).max(pages)
+    }
+
     /// Builds `struct fuse_init_out`.
     pub fn record(&self) -> Record<64> {
         Record::new()

@@ -64,20 +64,22 @@ impl Crew {
         !self.has_ended()
     }
 
-    /// Lets another thread lead, if this one still does.
-    pub fn pass(&self, number: usize) {
+    /// Lets another thread lead, if this one still does. Returns whether nobody leads now, because there is no other.
+    pub fn pass(&self, number: usize) -> bool {
         let mut idle = self.idle.lock();
         if self.leader.load(Ordering::Relaxed) != number {
-            return;
+            return false;
         }
         let next = idle.pop();
         let leader = next.as_ref().map_or(NOBODY, |(number, _)| *number);
         self.request.store(NOTHING, Ordering::Relaxed);
         self.leader.store(leader, Ordering::Release);
         drop(idle);
-        if let Some((_, thread)) = next {
-            thread.unpark();
-        }
+        let Some((_, thread)) = next else {
+            return true;
+        };
+        thread.unpark();
+        false
     }
 
     /// Notes that the leader begins with a request.
@@ -110,8 +112,8 @@ impl Crew {
         }
     }
 
-    /// Passes the lead on when the leader is at one request for long; returns at the end.
-    pub fn watch(&self) {
+    /// Passes the lead on when the leader is at one request for long, and calls `hire` when there is nobody to pass it to; returns at the end.
+    pub fn watch(&self, hire: impl Fn()) {
         if self.watchdog.set(thread::current()).is_err() {
             return;
         }
@@ -122,8 +124,8 @@ impl Crew {
                 self.request.load(Ordering::Relaxed),
                 self.served.load(Ordering::Relaxed),
             );
-            if now.0 != NOTHING && now == seen {
-                self.pass(leader);
+            if now.0 != NOTHING && now == seen && self.pass(leader) {
+                hire();
             }
             quiet = if now.0 == NOTHING && now == seen {
                 quiet + 1
@@ -163,9 +165,9 @@ mod tests {
         let crew = Crew::default();
         assert!(crew.lead(0));
         assert!(crew.lead(0));
-        crew.pass(0);
+        assert!(crew.pass(0), "nobody else is there");
         assert!(crew.lead(1));
-        crew.pass(0);
+        assert!(!crew.pass(0));
         assert_eq!(
             crew.leader.load(Ordering::Relaxed),
             1,
@@ -182,7 +184,7 @@ mod tests {
             while crew.idle.lock().is_empty() {
                 thread::yield_now();
             }
-            crew.pass(0);
+            assert!(!crew.pass(0));
             assert!(other.join().unwrap());
         });
     }
@@ -192,7 +194,7 @@ mod tests {
         let crew = Crew::default();
         assert!(crew.lead(0));
         thread::scope(|scope| {
-            scope.spawn(|| crew.watch());
+            scope.spawn(|| crew.watch(|| ()));
             let other = scope.spawn(|| crew.lead(1));
             crew.begin(7);
             assert!(other.join().unwrap());
@@ -206,7 +208,10 @@ mod tests {
         let crew = Crew::default();
         assert!(crew.lead(0));
         thread::scope(|scope| {
-            let (watchdog, other) = (scope.spawn(|| crew.watch()), scope.spawn(|| crew.lead(1)));
+            let (watchdog, other) = (
+                scope.spawn(|| crew.watch(|| ())),
+                scope.spawn(|| crew.lead(1)),
+            );
             while crew.idle.lock().is_empty() {
                 thread::yield_now();
             }

@@ -4,14 +4,13 @@
 //! every request.
 
 use std::io::IoSlice;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use rules::Errno;
 use sys::FuseDevice;
 
 use super::crew::Crew;
-use super::{Answer, Handler, Undo};
+use super::{Handler, ask};
 use crate::negotiation::MAX_DATA;
 use crate::protocol::arguments::Arguments;
 use crate::protocol::replies::{OUT_HEADER_BYTES, out_header};
@@ -28,17 +27,19 @@ const LOOKS_ON: Duration = Duration::from_micros(30);
 /// Requests that move this many bytes are left to another thread than the leader.
 const MUCH_DATA: usize = 64 << 10;
 
-/// Answers requests of a device until the filesystem is unmounted, as the thread of this number in a crew.
+/// Answers requests of a device until the filesystem is unmounted, as the thread of this number in a crew. `hire` is called when
+/// no other thread is there to lead.
 pub fn serve<H: Handler>(
     device: &FuseDevice,
     handler: &H,
     crew: &Crew,
     number: usize,
+    hire: impl Fn(),
 ) -> Result<(), Errno> {
     let mut connection = Connection::new(device);
     let served = device
         .set_nonblocking()
-        .and_then(|()| connection.work(handler, crew, number));
+        .and_then(|()| connection.work(handler, crew, number, hire));
     // Also after an error: nobody else would hear of the end.
     crew.finish();
     served
@@ -62,7 +63,13 @@ impl<'a> Connection<'a> {
         }
     }
 
-    fn work<H: Handler>(&mut self, handler: &H, crew: &Crew, number: usize) -> Result<(), Errno> {
+    fn work<H: Handler>(
+        &mut self,
+        handler: &H,
+        crew: &Crew,
+        number: usize,
+        hire: impl Fn(),
+    ) -> Result<(), Errno> {
         while crew.lead(number) {
             let Some(length) = self.next()? else {
                 return Ok(());
@@ -71,7 +78,9 @@ impl<'a> Connection<'a> {
                 continue;
             };
             if takes_long(&message, length) {
-                crew.pass(number);
+                if crew.pass(number) {
+                    hire();
+                }
             } else {
                 crew.begin(message.header.unique);
             }
@@ -142,13 +151,8 @@ fn answer<H: Handler>(device: &FuseDevice, handler: &H, message: &Message<'_>, r
     let (head, room) = reply.split_at_mut(OUT_HEADER_BYTES);
     let mut payload = Payload::new(room);
     let unique = message.header.unique;
-    let (error, undo) = match guarded(handler, message, &mut payload) {
-        Answer::Reply(undo) => (0, undo),
-        Answer::Error(errno) => {
-            payload.clear();
-            (-errno.raw(), Undo::Nothing)
-        }
-        Answer::Silence => return,
+    let Some((error, undo)) = ask(handler, message, &mut payload) else {
+        return;
     };
     let length = OUT_HEADER_BYTES + payload.len();
     head.copy_from_slice(out_header(length, error, unique).bytes());
@@ -170,13 +174,4 @@ fn refuse(device: &FuseDevice, unique: u64) {
     if let Err(errno) = device.write_vectored(&[IoSlice::new(head.bytes())]) {
         tracing::warn!(unique, %errno, "request cannot be ended");
     }
-}
-
-/// Answers with `EIO` where the handler panics: one broken request must not stop a mount.
-fn guarded<H: Handler>(handler: &H, message: &Message<'_>, payload: &mut Payload<'_>) -> Answer {
-    let answered = catch_unwind(AssertUnwindSafe(|| handler.answer(message, payload)));
-    answered.unwrap_or_else(|_| {
-        tracing::error!(opcode = message.header.opcode, "request panicked");
-        Answer::Error(Errno::IO)
-    })
 }

@@ -6,11 +6,19 @@
 
 pub mod crew;
 pub mod device;
+pub mod ring;
+mod staff;
+mod way;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rules::Errno;
 use union::InodeId;
 
 use crate::protocol::{Message, Payload};
+
+pub use staff::{Equipment, serve};
+pub use way::{NoRing, Way};
 
 /// Who answers requests.
 pub trait Handler: Sync {
@@ -52,4 +60,27 @@ pub enum Undo {
     ReferenceAndFile(InodeId, u64),
     /// An open directory.
     Directory(u64),
+}
+
+/// Asks the handler, and answers with `EIO` where it panics: one broken request must not stop a mount.
+///
+/// Returns the error for the header of the reply and what is to be undone if that does not arrive, or nothing if there is to be none.
+fn ask<H: Handler>(
+    handler: &H,
+    message: &Message<'_>,
+    payload: &mut Payload<'_>,
+) -> Option<(i32, Undo)> {
+    let answered = catch_unwind(AssertUnwindSafe(|| handler.answer(message, payload)));
+    let answer = answered.unwrap_or_else(|_| {
+        tracing::error!(opcode = message.header.opcode, "request panicked");
+        Answer::Error(Errno::IO)
+    });
+    match answer {
+        Answer::Reply(undo) => Some((0, undo)),
+        Answer::Error(errno) => {
+            payload.clear();
+            Some((-errno.raw(), Undo::Nothing))
+        }
+        Answer::Silence => None,
+    }
 }
