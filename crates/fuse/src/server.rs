@@ -111,7 +111,7 @@ where
         let threads = self.options.thread_count();
         let make_ring = || Porter::ring(&self.device, Slots::of_machine(threads)?);
         let greeter = Greeter::new(&self.options, &make_ring);
-        let mut connection = Connection::new(&self.device);
+        let mut connection = Connection::new(&self.device).map_err(ServeError::Read)?;
         loop {
             if !connection.exchange(&greeter).map_err(ServeError::Read)? {
                 return Err(ServeError::Unmounted);

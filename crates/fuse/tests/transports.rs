@@ -207,7 +207,8 @@ impl Mounted {
         });
         let greet = || {
             mount_fuse(&device, &mount).unwrap();
-            assert!(Connection::new(&device).exchange(&*handler).unwrap());
+            let mut connection = Connection::new(&device).unwrap();
+            assert!(connection.exchange(&*handler).unwrap());
         };
         let slots = Slots::of_machine(threads).unwrap();
         let (ring, room) = match served {

@@ -19,6 +19,7 @@ pub mod limits;
 pub mod mount_table;
 pub mod mounting;
 pub mod notify;
+pub mod pages;
 mod proc;
 pub mod processes;
 pub mod processors;

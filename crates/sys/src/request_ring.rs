@@ -6,8 +6,6 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd};
-use std::ptr::NonNull;
-use std::slice;
 use std::sync::Arc;
 
 use io_uring::squeue::Entry128;
@@ -15,7 +13,8 @@ use io_uring::{IoUring, cqueue, opcode, types};
 use rules::Errno;
 
 use crate::FuseDevice;
-use crate::errno::{IntoErrno, last};
+use crate::errno::IntoErrno;
+use crate::pages::Pages;
 
 /// `FUSE_IO_URING_CMD_REGISTER`.
 const REGISTER: u32 = 1;
@@ -63,13 +62,9 @@ pub fn probe() -> Result<(), Errno> {
 /// Room for one request and its reply.
 #[derive(Debug)]
 pub struct Slot {
-    memory: NonNull<u8>,
-    room: usize,
+    memory: Pages,
     queue: u16,
 }
-
-// SAFETY: the memory belongs to the slot alone, as that of a `Vec` does.
-unsafe impl Send for Slot {}
 
 /// A request in its slot.
 #[derive(Debug)]
@@ -85,28 +80,10 @@ pub struct Parts<'a> {
 }
 
 impl Slot {
-    /// Makes a slot for requests of this queue with room for so many bytes of names or data. It takes memory as it is used.
+    /// Makes a slot for requests of this queue with room for so many bytes of names or data.
     pub fn new(queue: u16, room: usize) -> Result<Self, Errno> {
-        // SAFETY: asks for new memory anywhere, which nobody else knows of; it is zero.
-        let memory = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                PAYLOAD + room,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
-        };
-        if memory == libc::MAP_FAILED {
-            return Err(last());
-        }
-        let memory = NonNull::new(memory.cast()).ok_or(Errno::NOMEM)?;
-        Ok(Self {
-            memory,
-            room,
-            queue,
-        })
+        let memory = Pages::new(PAYLOAD + room)?;
+        Ok(Self { memory, queue })
     }
 
     /// Returns the queue whose requests it takes.
@@ -116,64 +93,38 @@ impl Slot {
 
     /// Returns the request that has arrived.
     pub fn parts(&mut self) -> Parts<'_> {
-        let filled = self.number(PAYLOAD_SIZE) as u32 as usize;
-        let room = self.room;
-        // SAFETY: the memory has `PAYLOAD + room` bytes, is initialized, and for as long as `self` is borrowed nobody else uses
-        // it: the kernel writes to slots that a ring has, and those are moved into it.
-        let (head, payload) = unsafe {
-            (
-                slice::from_raw_parts(self.memory.as_ptr(), HEADER),
-                slice::from_raw_parts_mut(self.memory.as_ptr().add(PAYLOAD), room),
-            )
-        };
+        let filled = u32::from_ne_bytes(self.field(PAYLOAD_SIZE)) as usize;
+        let (head, payload) = self.memory.split_at_mut(PAYLOAD);
         Parts {
             header: &head[..IN_HEADER],
             operation: &head[OPERATION..2 * OPERATION],
+            filled: filled.min(payload.len()),
             payload,
-            filled: filled.min(room),
         }
     }
 
     /// Takes `head` as the header of the reply, which goes with the first `length` bytes of the payload.
     pub fn reply(&mut self, head: &[u8; OUT_HEADER], length: usize) {
         let length = (length as u32).to_ne_bytes();
-        // SAFETY: both places lie in the headers of the slot, which nobody else uses meanwhile.
-        unsafe {
-            let memory = self.memory.as_ptr();
-            memory.copy_from_nonoverlapping(head.as_ptr(), OUT_HEADER);
-            let place = memory.add(PAYLOAD_SIZE);
-            place.copy_from_nonoverlapping(length.as_ptr(), length.len());
-        }
+        self.memory[..OUT_HEADER].copy_from_slice(head);
+        self.memory[PAYLOAD_SIZE..][..length.len()].copy_from_slice(&length);
     }
 
     /// Returns the first `length` bytes of the payload.
     pub fn payload(&self, length: usize) -> &[u8] {
-        // SAFETY: as in `parts`.
-        unsafe { slice::from_raw_parts(self.memory.as_ptr().add(PAYLOAD), length.min(self.room)) }
+        let payload = &self.memory[PAYLOAD..];
+        &payload[..length.min(payload.len())]
     }
 
     /// Returns the number by which the kernel finds the request.
     pub fn commit_id(&self) -> u64 {
-        self.number(COMMIT_ID)
+        u64::from_ne_bytes(self.field(COMMIT_ID))
     }
 
-    fn number(&self, offset: usize) -> u64 {
-        debug_assert!(offset + 8 <= HEADER);
-        // SAFETY: eight bytes that lie in the headers of the slot.
-        unsafe {
-            self.memory
-                .as_ptr()
-                .add(offset)
-                .cast::<u64>()
-                .read_unaligned()
-        }
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        // SAFETY: the mapping of `new`, of which no reference is left.
-        unsafe { libc::munmap(self.memory.as_ptr().cast(), PAYLOAD + self.room) };
+    fn field<const N: usize>(&self, offset: usize) -> [u8; N] {
+        let mut bytes = [0; N];
+        bytes.copy_from_slice(&self.memory[offset..offset + N]);
+        bytes
     }
 }
 
@@ -234,15 +185,15 @@ impl Ring {
     ///
     /// Any refusal makes the kernel use the device instead, for good, if not all queues have had a slot yet.
     pub fn register(&mut self, slot: Slot) -> Result<(), Errno> {
+        let start = slot.memory.start().as_ptr();
         let parts = [
             libc::iovec {
-                iov_base: slot.memory.as_ptr().cast(),
+                iov_base: start.cast(),
                 iov_len: HEADER,
             },
             libc::iovec {
-                // SAFETY: the place is in the memory of the slot.
-                iov_base: unsafe { slot.memory.as_ptr().add(PAYLOAD) }.cast(),
-                iov_len: slot.room,
+                iov_base: start.wrapping_add(PAYLOAD).cast(),
+                iov_len: slot.memory.len() - PAYLOAD,
             },
         ];
         let entry = self

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rules::Errno;
 use sys::FuseDevice;
+use sys::pages::Pages;
 
 use super::crew::Crew;
 use super::{Handler, ask};
@@ -36,10 +37,9 @@ pub fn serve<H: Handler>(
     number: usize,
     hire: impl Fn(),
 ) -> Result<(), Errno> {
-    let mut connection = Connection::new(device);
     let served = device
         .set_nonblocking()
-        .and_then(|()| connection.work(handler, crew, number, hire));
+        .and_then(|()| Connection::new(device)?.work(handler, crew, number, hire));
     // Also after an error: nobody else would hear of the end.
     crew.finish();
     served
@@ -48,19 +48,18 @@ pub fn serve<H: Handler>(
 /// A device with the buffers of one thread.
 pub struct Connection<'a> {
     device: &'a FuseDevice,
-    // Zeros cost no memory until they are written over.
-    request: Vec<u8>,
-    reply: Vec<u8>,
+    request: Pages,
+    reply: Pages,
 }
 
 impl<'a> Connection<'a> {
     /// Makes the buffers.
-    pub fn new(device: &'a FuseDevice) -> Self {
-        Self {
+    pub fn new(device: &'a FuseDevice) -> Result<Self, Errno> {
+        Ok(Self {
             device,
-            request: vec![0; BUFFER],
-            reply: vec![0; BUFFER],
-        }
+            request: Pages::new(BUFFER)?,
+            reply: Pages::new(BUFFER)?,
+        })
     }
 
     fn work<H: Handler>(
