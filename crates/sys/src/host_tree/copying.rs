@@ -3,19 +3,22 @@
 //! Holes stay holes. The kernel copies where it can, and shares blocks where the
 //! filesystem can; a buffer of ours is the last resort.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rules::Errno;
 use tree::Seek;
 
 use super::place::Place;
 use super::{attributes, contents};
-use crate::errno::{IntoErrno, uninterrupted};
+use crate::errno::{IntoErrno, check, uninterrupted};
 
 /// Room for what one step through the buffer copies.
 const BUFFER: usize = 256 * 1024;
 /// The least run of zeros that becomes a hole where the source cannot tell its holes.
 const BLOCK: usize = 4096;
+/// Up to this size a file is read whole at once.
+const SMALL: u64 = 4 * BLOCK as u64;
 
 /// An open file with an offset in it.
 type Spot<'a> = (BorrowedFd<'a>, u64);
@@ -35,22 +38,69 @@ pub(super) fn copy_range(from: Spot<'_>, to: Spot<'_>, length: u64) -> Result<u6
     }
 }
 
-/// Fills an empty file with the first `length` bytes of another.
+/// Fills an empty file with the first `length` bytes of another. `clones` tells whether sharing blocks is worth trying, and
+/// learns whether it is.
 pub(super) fn copy_data(
     from: BorrowedFd<'_>,
     to: BorrowedFd<'_>,
     length: u64,
+    clones: &AtomicBool,
 ) -> Result<(), Errno> {
-    // A clone that fails, for whatever reason, has done nothing: copying tells the reason.
-    let cloned = size(from)? == length && rustix::fs::ioctl_ficlone(to, from).is_ok();
-    if !cloned {
-        copy_segments(from, to, length)?;
+    if length <= SMALL {
+        return copy_small(from, to, length);
     }
+    if clones.load(Ordering::Relaxed) {
+        match clone_range(from, to, length) {
+            Ok(()) => return Ok(()),
+            Err(Errno::OPNOTSUPP | Errno::NOTTY) => clones.store(false, Ordering::Relaxed),
+            // A clone that fails, for whatever reason, has done nothing: copying tells the reason.
+            Err(_) => {}
+        }
+    }
+    copy_segments(from, to, length)?;
     // A hole at the end is left to make; and the source may have changed meanwhile.
     if size(to)? != length {
-        uninterrupted(|| rustix::fs::ftruncate(to, length).errno())?;
+        set_size(to, length)?;
     }
     Ok(())
+}
+
+/// Lets the file `to` share the first `length` bytes of `from`, and have that size. `EINVAL` when `from` is shorter, or when its end is
+/// not the end of a block.
+fn clone_range(from: BorrowedFd<'_>, to: BorrowedFd<'_>, length: u64) -> Result<(), Errno> {
+    let range = libc::file_clone_range {
+        src_fd: from.as_raw_fd().into(),
+        src_offset: 0,
+        src_length: length,
+        dest_offset: 0,
+    };
+    // SAFETY: the call reads one `file_clone_range`, which lives through it.
+    check(unsafe { libc::ioctl(to.as_raw_fd(), libc::FICLONERANGE as _, &raw const range) })
+        .map(drop)
+}
+
+/// Copies what one read gets, which takes fewer calls than asking for holes first. Blocks of zeros become holes.
+fn copy_small(from: BorrowedFd<'_>, to: BorrowedFd<'_>, length: u64) -> Result<(), Errno> {
+    let mut buffer = [0; SMALL as usize];
+    let wanted = &mut buffer[..usize::try_from(length).unwrap_or(0)];
+    let count = contents::read(from, wanted, 0)?;
+    let (copied, mut end) = (&wanted[..count], 0);
+    for (index, block) in copied.chunks(BLOCK).enumerate() {
+        if block.iter().any(|byte| *byte != 0) {
+            let at = (index * BLOCK) as u64;
+            contents::write_all(to, block, at)?;
+            end = at + block.len() as u64;
+        }
+    }
+    if end == length {
+        Ok(())
+    } else {
+        set_size(to, length)
+    }
+}
+
+fn set_size(file: BorrowedFd<'_>, length: u64) -> Result<(), Errno> {
+    uninterrupted(|| rustix::fs::ftruncate(file, length).errno())
 }
 
 /// Copies everything that is no hole.

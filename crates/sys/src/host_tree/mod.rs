@@ -19,6 +19,7 @@ mod xattrs;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use rules::{Attr, Changes, Creation, Errno, Name, StatFs};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
@@ -35,6 +36,8 @@ use place::Place;
 pub struct HostTree {
     root: HostDir,
     calls: NewCalls,
+    /// Whether copies may share blocks here, as far as is known.
+    clones: AtomicBool,
 }
 
 /// An open directory. The descriptor is `O_PATH`: it names the directory and reads nothing.
@@ -58,6 +61,7 @@ impl HostTree {
         Self {
             root: HostDir(root),
             calls: NewCalls::of_this_kernel(),
+            clones: AtomicBool::new(true),
         }
     }
 }
@@ -247,8 +251,8 @@ impl Tree for HostTree {
     }
 
     fn copy_data(&self, from: &HostFile, to: &HostFile, length: u64) -> Result<(), Errno> {
-        keep_set_id()?;
-        copying::copy_data(from.as_fd(), to.as_fd(), length)
+        // It has no set-id bits yet, so it is all the same who writes.
+        copying::copy_data(from.as_fd(), to.as_fd(), length, &self.clones)
     }
 
     fn sync_file(&self, file: &HostFile, how: SyncHow) -> Result<(), Errno> {
