@@ -349,6 +349,21 @@ impl Tree for BranchTree {
         }
     }
 
+    fn open_known(
+        &self,
+        dir: &BranchDir,
+        name: &Name,
+        access: Access,
+    ) -> Result<(BranchFile, Attr), Errno> {
+        if let Dir::Host(dir) = &dir.0 {
+            let (file, attr) = self.host.open_known(dir, name, access)?;
+            return Ok((BranchFile(Open::Host(file)), attr));
+        }
+        let file = self.open_file(dir, name, access)?;
+        let attr = self.attr(Object::File(&file))?;
+        Ok((file, attr))
+    }
+
     fn read(&self, file: &BranchFile, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
         self.host.read(file.readable(), buffer, offset)
     }

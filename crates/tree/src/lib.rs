@@ -232,6 +232,18 @@ pub trait Tree: Send + Sync + 'static {
         true
     }
 
+    /// As `open_file`, and returns the attributes of the file that was opened.
+    fn open_known(
+        &self,
+        dir: &Self::Dir,
+        name: &Name,
+        access: Access,
+    ) -> Result<(Self::File, Attr), Errno> {
+        let file = self.open_file(dir, name, access)?;
+        let attr = self.attr(Object::File(&file))?;
+        Ok((file, attr))
+    }
+
     /// Reads at an offset into the buffer; returns how many bytes, 0 at the end. Short only at the end.
     fn read(&self, file: &Self::File, buffer: &mut [u8], offset: u64) -> Result<usize, Errno>;
 

@@ -4,7 +4,7 @@
 //! the number of descriptors does not grow with the tree.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -40,10 +40,22 @@ pub(crate) struct Placed<T: Tree> {
     pub(crate) tree_id: TreeId,
     /// Which of its directories have such records.
     pub(crate) renamed: RenamedDirs,
+    /// Whether its filesystem has files without names, as far as is known.
+    nameless: AtomicBool,
     cache: Arc<HandleCache<T>>,
 }
 
 impl<T: Tree> Placed<T> {
+    /// Returns whether copies may be built without a name.
+    pub(crate) fn has_nameless(&self) -> bool {
+        self.nameless.load(Ordering::Relaxed)
+    }
+
+    /// Notes that its filesystem knows no files without names.
+    pub(crate) fn note_no_nameless(&self) {
+        self.nameless.store(false, Ordering::Relaxed);
+    }
+
     pub(crate) fn index(&self) -> BranchIndex {
         BranchIndex(self.index.load(Ordering::Relaxed))
     }
@@ -124,6 +136,7 @@ impl<T: Tree> BranchDir<T> {
             failed: Mutex::default(),
             tree_id,
             renamed,
+            nameless: AtomicBool::new(true),
             cache: Arc::clone(cache),
         });
         let state = DirState {

@@ -9,7 +9,7 @@ use rules::whiteout::Purpose;
 use rules::{
     Attr, BranchIndex, Changes, Creation, Errno, Identity, Kind, Name, SetTime, XattrClasses,
 };
-use tree::{Access, Node, Object, SyncHow, Tree, XattrHow};
+use tree::{Access, Node, Object, RenameHow, SyncHow, Tree, XattrHow};
 
 use crate::branch::BranchDir;
 use crate::dialect::overlay;
@@ -25,11 +25,38 @@ pub(crate) struct Copied {
     pub(crate) changes: Changes,
     /// The copy is made durable when it is published, later.
     pub(crate) publish_later: bool,
+    /// The copy has no name until it is published: of a regular file only.
+    pub(crate) nameless: bool,
+}
+
+/// What is copied.
+pub(crate) struct Original<T: Tree> {
+    pub(crate) attr: Attr,
+    /// A regular file, open for reading.
+    pub(crate) file: Option<T::File>,
 }
 
 impl<T: Tree> Union<T> {
-    /// Builds a copy under a temporary name in `target`. `lock` is the union's directory, unless the caller holds its
-    /// `change`.
+    /// Returns an object that is about to be copied: a regular file is opened first, which tells its attributes as well.
+    pub(crate) fn original(
+        &self,
+        kind: Kind,
+        from: &Arc<BranchDir<T>>,
+        name: &Name,
+        copied: &Copied,
+    ) -> Result<Original<T>> {
+        let (tree, dir) = (from.tree(), from.open()?);
+        if kind != Kind::File || copied.changes.size == Some(0) {
+            let attr = tree.attr(Object::Entry(&*dir, name))?;
+            return Ok(Original { attr, file: None });
+        }
+        let (file, attr) = tree.open_known(&dir, name, Access::ReadQuietly)?;
+        let file = Some(file);
+        Ok(Original { attr, file })
+    }
+
+    /// Builds a copy under a temporary name in `target`, or without one. `lock` is the union's directory, unless the caller holds
+    /// its `change`.
     #[expect(clippy::too_many_arguments, reason = "whence, whither and how")]
     pub(crate) fn build_copy(
         &self,
@@ -38,9 +65,13 @@ impl<T: Tree> Union<T> {
         name: &Name,
         from: &Arc<BranchDir<T>>,
         from_name: &Name,
-        original: &Attr,
+        original: &Original<T>,
         copied: Copied,
     ) -> Result<Build<'_, T>> {
+        let Original {
+            attr: original,
+            file,
+        } = original;
         let source_dir = from.open()?;
         let handle = target.open()?;
         let tree = target.tree();
@@ -50,33 +81,45 @@ impl<T: Tree> Union<T> {
             Kind::Symlink => from.tree().read_link(&source_dir, from_name)?,
             _ => Vec::new(),
         };
-        let change = match lock {
-            Some(parent) => Some(parent.dir()?.change.lock()),
-            None => None,
+        if copied.nameless {
+            // Nobody can open what has no name: it may have its permissions from the start.
+            let how = Creation::exact(original.perm & 0o777);
+            build.data = Some(tree.unnamed_file(&handle, &how)?);
+        } else {
+            let change = match lock {
+                Some(parent) => Some(parent.dir()?.change.lock()),
+                None => None,
+            };
+            build.data = self.keeping_time(target, || {
+                Ok(make_empty(tree, &handle, &temporary, original, &link)?)
+            })?;
+            build.made = true;
+            drop(change);
+        }
+        let copy = match &build.data {
+            Some(file) => Object::File(file),
+            None => Object::Entry(&*handle, &temporary),
         };
-        build.data = self.keeping_time(target, || {
-            Ok(make_empty(tree, &handle, &temporary, original, &link)?)
-        })?;
-        build.made = true;
-        drop(change);
+        let made = tree.attr(copy)?;
         let length = copied
             .changes
             .size
             .map_or(original.size, |size| size.min(original.size));
-        if let Some(file) = &build.data
+        if let (Some(to), Some(from)) = (&build.data, file)
             && length > 0
         {
-            let source = from
-                .tree()
-                .open_file(&source_dir, from_name, Access::ReadQuietly)?;
-            tree.copy_data(&source, file, length)?;
+            tree.copy_data(from, to, length)?;
         }
-        let (source, copy) = (
-            Object::Entry(&*source_dir, from_name),
-            Object::Entry(&*handle, &temporary),
-        );
+        let source = match file {
+            Some(file) => Object::File(file),
+            None => Object::Entry(&*source_dir, from_name),
+        };
         let ignored = target.powers().ignored_xattrs;
-        copy_attributes(from.tree(), source, original, tree, copy, ignored)?;
+        fill_attributes(
+            (from.tree(), source, original),
+            (tree, copy, &made),
+            ignored,
+        )?;
         if !copied.changes.is_empty() {
             tree.set_attr(copy, &copied.changes)?;
         }
@@ -84,9 +127,10 @@ impl<T: Tree> Union<T> {
             && self.settings().durable
             && !copied.publish_later
         {
-            // A rename may reach the disk before the data does: a torn file would hide the whole one.
+            // Its name may reach the disk before the data does: a torn file would hide the whole one.
             tree.sync_file(file, SyncHow::All)?;
         }
+        build.copy = Some(made);
         Ok(build)
     }
 
@@ -156,6 +200,7 @@ impl<T: Tree> Union<T> {
             made: false,
             kept: false,
             data: None,
+            copy: None,
         }
     }
 }
@@ -171,15 +216,17 @@ pub(crate) fn copy_attributes<T: Tree>(
     ignored: XattrClasses,
 ) -> std::result::Result<(), Errno> {
     let copy = to_tree.attr(to)?;
-    let owner = Identity {
-        uid: original.uid,
-        gid: original.gid,
-    };
-    if (Identity {
-        uid: copy.uid,
-        gid: copy.gid,
-    }) != owner
-    {
+    fill_attributes((from_tree, from, original), (to_tree, to, &copy), ignored)
+}
+
+/// As `copy_attributes`, to something of which is known what it was made as.
+pub(crate) fn fill_attributes<T: Tree>(
+    (from_tree, from, original): (&T, Object<'_, T>, &Attr),
+    (to_tree, to, copy): (&T, Object<'_, T>, &Attr),
+    ignored: XattrClasses,
+) -> std::result::Result<(), Errno> {
+    let (owner, made_for) = (owner(original), owner(copy));
+    if made_for != owner {
         let changes = Changes {
             uid: Some(owner.uid),
             gid: Some(owner.gid),
@@ -209,14 +256,24 @@ pub(crate) fn copy_attributes<T: Tree>(
             set => set?,
         }
     }
+    // An ACL changes permissions, and a new owner takes set-id bits away.
+    let as_made = made_for == owner && copy.perm == original.perm;
+    let keeps_perm = as_made && inherited.is_empty() && names.is_empty();
     let symlink = original.kind == Kind::Symlink;
     let times = Changes {
-        perm: (!symlink).then_some(original.perm),
+        perm: (!symlink && !keeps_perm).then_some(original.perm),
         atime: Some(SetTime::To(original.atime)),
         mtime: Some(SetTime::To(original.mtime)),
         ..Changes::default()
     };
     to_tree.set_attr(to, &times)
+}
+
+fn owner(attr: &Attr) -> Identity {
+    Identity {
+        uid: attr.uid,
+        gid: attr.gid,
+    }
 }
 
 /// Makes what is to become a copy, without contents and for us alone; returns a regular file open.
@@ -256,9 +313,26 @@ pub(crate) struct Build<'a, T: Tree> {
     pub(crate) made: bool,
     kept: bool,
     pub(crate) data: Option<T::File>,
+    /// What the copy is on its branch. Its times and permissions are those of an empty file.
+    pub(crate) copy: Option<Attr>,
 }
 
 impl<T: Tree> Build<'_, T> {
+    /// Gives it its name, in place of whatever has that.
+    pub(crate) fn place(&mut self, name: &Name) -> std::result::Result<(), Errno> {
+        let (handle, tree) = (self.dir.open()?, self.dir.tree());
+        if let Some(file) = self.data.as_ref().filter(|_| !self.made) {
+            match tree.link_file(file, &handle, name) {
+                Err(Errno::EXIST) => tree.link_file(file, &handle, &self.temporary)?,
+                placed => return placed,
+            }
+            self.made = true;
+        }
+        tree.rename(&handle, &self.temporary, &handle, name, RenameHow::Replace)?;
+        self.made = false;
+        Ok(())
+    }
+
     /// Leaves it under its temporary name, which stays reserved.
     pub(crate) fn keep(mut self) {
         self.kept = true;

@@ -12,8 +12,8 @@ use rules::{Attr, BranchIndex, Changes, Creation, Errno, Kind, Name, placement, 
 use tree::{Object, RenameHow, Tree, XattrHow};
 
 use crate::branch::BranchDir;
-use crate::copy::{Copied, copy_attributes};
-use crate::error::{Refusal, Result};
+use crate::copy::{Copied, fill_attributes};
+use crate::error::{Error, Refusal, Result};
 use crate::inode::{Data, Inode, Key, Other};
 use crate::open_file::OpenFile;
 use crate::placement::is_full;
@@ -99,24 +99,15 @@ impl<T: Tree> Union<T> {
         name: &Name,
     ) -> Result<Attr> {
         let (from, from_name) = self.place_of(inode)?;
-        let original = from
-            .tree()
-            .attr(Object::Entry(&*from.open()?, &from_name))?;
-        let mut build = self.build_copy(
-            None,
-            target,
-            name,
-            &from,
-            &from_name,
-            &original,
-            Copied::default(),
-        )?;
+        let copied = Copied::default();
+        let original = self.original(inode.kind, &from, &from_name, &copied)?;
+        let mut build =
+            self.build_copy(None, target, name, &from, &from_name, &original, copied)?;
         let handle = target.open()?;
         let tree = target.tree();
         let copy = tree.attr(Object::Entry(&*handle, &build.temporary))?;
-        self.keep_together(inode, &original, target, &build.temporary, &copy)?;
-        tree.rename(&handle, &build.temporary, &handle, name, RenameHow::Replace)?;
-        build.made = false;
+        self.keep_together(inode, &original.attr, target, &build.temporary, &copy)?;
+        build.place(name)?;
         self.arrived(inode, target, name, build.data.take());
         inode.other()?.state.write().pseudo_linked = true;
         Ok(tree.attr(Object::Entry(&*handle, name))?)
@@ -174,14 +165,24 @@ impl<T: Tree> Union<T> {
         may_wait: bool,
     ) -> Result<bool> {
         let (from, from_name) = self.place_of(inode)?;
-        let original = from
-            .tree()
-            .attr(Object::Entry(&*from.open()?, &from_name))?;
-        let waits = may_wait && original.nlink == 1 && self.may_publish_later(original.size);
+        let original = self.original(inode.kind, &from, &from_name, &copied)?;
+        let attr = &original.attr;
+        let alone = attr.nlink == 1;
+        let waits = may_wait && alone && self.may_publish_later(attr.size);
         copied.publish_later = waits;
+        // What gets further names gets them under a temporary one.
+        copied.nameless =
+            inode.kind == Kind::File && alone && !waits && target.branch.has_nameless();
         let lock = Some(&**parent);
-        let mut build =
-            self.build_copy(lock, target, name, &from, &from_name, &original, copied)?;
+        let built = self.build_copy(lock, target, name, &from, &from_name, &original, copied);
+        let mut build = match built {
+            Err(error) if copied.nameless && lacks_nameless(&error) => {
+                target.branch.note_no_nameless();
+                copied.nameless = false;
+                self.build_copy(lock, target, name, &from, &from_name, &original, copied)?
+            }
+            built => built?,
+        };
         if waits {
             let temporary = build.temporary.clone();
             self.arrived(inode, target, &temporary, build.data.take());
@@ -189,8 +190,6 @@ impl<T: Tree> Union<T> {
             self.publish_later(inode, parent, name)?;
             return Ok(true);
         }
-        let handle = target.open()?;
-        let tree = target.tree();
         let change = parent.dir()?.change.lock();
         if inode
             .name()
@@ -205,27 +204,23 @@ impl<T: Tree> Union<T> {
             // Something else has the name now, which a copy must not replace.
             return Err(Refusal::Gone.into());
         }
-        let copy = tree.attr(Object::Entry(&*handle, &build.temporary))?;
-        if original.nlink > 1 && self.settings().pseudo_links {
-            self.keep_together(inode, &original, target, &build.temporary, &copy)?;
+        let copy = build.copy.ok_or(Refusal::Gone)?;
+        if !alone && self.settings().pseudo_links {
+            self.keep_together(inode, attr, target, &build.temporary, &copy)?;
             inode.other()?.state.write().pseudo_linked = true;
         }
-        self.keeping_time(target, || {
-            let how = RenameHow::Replace;
-            Ok(tree.rename(&handle, &build.temporary, &handle, name, how)?)
-        })?;
-        build.made = false;
+        self.keeping_time(target, || Ok(build.place(name)?))?;
         if !inode.other()?.state.read().pseudo_linked {
             self.inodes.add_key(inode, &copy);
         }
         self.arrived(inode, target, name, build.data.take());
         self.note_entry(parent, target.index(), name, &copy)?;
         drop(change);
-        if original.nlink > 1 {
+        if !alone {
             if self.settings().pseudo_links {
                 self.link_names(inode)?;
             } else {
-                self.part_from_other_names(inode, parent, name, &original);
+                self.part_from_other_names(inode, parent, name, attr);
             }
         }
         Ok(true)
@@ -300,16 +295,21 @@ impl<T: Tree> Union<T> {
             rules::lookup::has_whiteout(&index.sightings(name.as_bytes()), branch)
         })?;
         let downwards = branch > top.index();
-        self.keeping_time(&above, || {
+        let attr = self.keeping_time(&above, || {
             tree.make_dir(&handle, &build.temporary, &Creation::exact(0o700))?;
             build.made = true;
             let copy = Object::Entry(&*handle, &build.temporary);
+            let made = tree.attr(copy)?;
             if downwards {
                 copy_access(top.tree(), Object::Dir(&*source_dir), &original, tree, copy)?;
             } else {
                 let ignored = above.powers().ignored_xattrs;
                 let source = Object::Dir(&*source_dir);
-                copy_attributes(top.tree(), source, &original, tree, copy, ignored)?;
+                fill_attributes(
+                    (top.tree(), source, &original),
+                    (tree, copy, &made),
+                    ignored,
+                )?;
             }
             if hidden {
                 let made = tree.open_dir(&handle, &build.temporary)?;
@@ -328,9 +328,8 @@ impl<T: Tree> Union<T> {
             if hidden {
                 self.dialect.remove_beside(tree, &handle, &name)?;
             }
-            Ok(())
+            Ok(made)
         })?;
-        let attr = tree.attr(Object::Entry(&*handle, &name))?;
         if !downwards {
             self.inodes.add_key(inode, &attr);
         }
@@ -361,6 +360,14 @@ impl<T: Tree> Union<T> {
         self.touched(parent, branch);
         Ok(())
     }
+}
+
+/// Returns whether this is how a filesystem says that it has no files without names.
+fn lacks_nameless(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Branch(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL)
+    )
 }
 
 /// Copies what access to a directory and to what is made in it depends on: owner, permissions and ACLs. Below what shows,

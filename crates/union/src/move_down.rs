@@ -83,10 +83,11 @@ impl<T: Tree> Union<T> {
         let from = self.directory_on(parent, plan.from)?;
         let target = self.directory_on(parent, plan.to)?;
         let source = from.open()?;
-        let original = from.tree().attr(Object::Entry(&*source, name))?;
         let copied = Copied::default();
+        let whole = self.original(inode.kind, &from, name, &copied)?;
         let mut build =
-            self.build_copy(Some(parent), &target, name, &from, name, &original, copied)?;
+            self.build_copy(Some(parent), &target, name, &from, name, &whole, copied)?;
+        let original = whole.attr;
 
         let change = parent.dir()?.change.lock();
         let sightings = self.with_index_locked(parent, |index| index.sightings(name.as_bytes()))?;

@@ -185,7 +185,8 @@ impl<T: Tree> Union<T> {
         let target = self.directory_on(parent, branch)?;
         let copied = Copied::default();
         let lock = Some(&**parent);
-        let mut build = self.build_copy(lock, &target, name, from, name, original, copied)?;
+        let whole = self.original(inode.kind, from, name, &copied)?;
+        let mut build = self.build_copy(lock, &target, name, from, name, &whole, copied)?;
         let (handle, tree) = (target.open()?, target.tree());
         let change = parent.dir()?.change.lock();
         let named = inode.name();

@@ -121,7 +121,8 @@ fn set_size(calls: NewCalls, object: Object<'_, HostTree>, size: u64) -> Result<
         Object::Dir(_) => Err(Errno::ISDIR),
         Object::File(file) => truncate(file.as_fd()),
         Object::Entry(dir, name) => {
-            truncate(opening::regular(calls, dir.as_fd(), name, OFlags::WRONLY)?.as_fd())
+            let (file, _) = opening::regular(calls, dir.as_fd(), name, OFlags::WRONLY)?;
+            truncate(file.as_fd())
         }
     }
 }

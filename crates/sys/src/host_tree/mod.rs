@@ -217,7 +217,18 @@ impl Tree for HostTree {
     }
 
     fn open_file(&self, dir: &HostDir, name: &Name, access: Access) -> Result<HostFile, Errno> {
-        opening::file(self.calls, dir.as_fd(), name, access).map(HostFile)
+        let (file, _) = opening::file(self.calls, dir.as_fd(), name, access)?;
+        Ok(HostFile(file))
+    }
+
+    fn open_known(
+        &self,
+        dir: &HostDir,
+        name: &Name,
+        access: Access,
+    ) -> Result<(HostFile, Attr), Errno> {
+        let (file, attr) = opening::file(self.calls, dir.as_fd(), name, access)?;
+        Ok((HostFile(file), attr))
     }
 
     fn read(&self, file: &HostFile, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {

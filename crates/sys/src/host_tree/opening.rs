@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rules::{Errno, Kind, Name};
+use rules::{Attr, Errno, Kind, Name};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use tree::Access;
 
@@ -58,13 +58,13 @@ pub(super) fn dir_for_reading(dir: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// Opens a regular file.
+/// Opens a regular file and returns its attributes as well.
 pub(super) fn file(
     calls: NewCalls,
     dir: BorrowedFd<'_>,
     name: &Name,
     access: Access,
-) -> Result<OwnedFd, Errno> {
+) -> Result<(OwnedFd, Attr), Errno> {
     let open = |flags| regular(calls, dir, name, flags);
     match access {
         Access::Read => open(OFlags::RDONLY),
@@ -85,14 +85,15 @@ pub(super) fn regular(
     dir: BorrowedFd<'_>,
     name: &Name,
     flags: OFlags,
-) -> Result<OwnedFd, Errno> {
+) -> Result<(OwnedFd, Attr), Errno> {
     let opened = match entry(calls, dir, name, flags | OFlags::NONBLOCK, Mode::empty()) {
         // Somebody holds a lease, which only a blocking open waits for.
         Err(Errno::AGAIN) => entry(calls, dir, name, flags, Mode::empty()),
         done => done,
     }?;
-    match attributes::attr(Place::itself(opened.as_fd()))?.kind {
-        Kind::File => Ok(opened),
+    let attr = attributes::attr(Place::itself(opened.as_fd()))?;
+    match attr.kind {
+        Kind::File => Ok((opened, attr)),
         Kind::Dir => Err(Errno::ISDIR),
         _ => Err(Errno::INVAL),
     }
