@@ -15,6 +15,7 @@ mod opening;
 mod place;
 #[cfg(test)]
 mod tests;
+mod whiteouts;
 mod xattrs;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -30,6 +31,7 @@ use crate::identity::{SET_ID, keep_set_id};
 use crate::proc;
 use new_calls::NewCalls;
 use place::Place;
+use whiteouts::Whiteouts;
 
 /// A directory of the host with everything below it.
 #[derive(Debug)]
@@ -38,6 +40,7 @@ pub struct HostTree {
     calls: NewCalls,
     /// Whether copies may share blocks here, as far as is known.
     clones: AtomicBool,
+    whiteouts: Whiteouts,
 }
 
 /// An open directory. The descriptor is `O_PATH`: it names the directory and reads nothing.
@@ -62,6 +65,7 @@ impl HostTree {
             root: HostDir(root),
             calls: NewCalls::of_this_kernel(),
             clones: AtomicBool::new(true),
+            whiteouts: Whiteouts::default(),
         }
     }
 }
@@ -147,6 +151,9 @@ impl Tree for HostTree {
         node: Node,
         how: &Creation,
     ) -> Result<(), Errno> {
+        if node == Node::CharDevice(0) && *how == Creation::exact(0) {
+            return self.whiteouts.make(self.calls, dir.as_fd(), name);
+        }
         creating::node(dir.as_fd(), name, node, how)
     }
 

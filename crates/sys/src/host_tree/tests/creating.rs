@@ -184,3 +184,29 @@ fn a_file_gets_a_name_without_privileges_too() {
     assert_eq!(s.tree.link_file(&file, &s.root, &n("named")), Ok(()));
     assert_eq!(s.look("named").nlink, 1);
 }
+
+#[test]
+fn whiteouts_are_names_of_one_device_until_it_is_gone() {
+    let s = Scratch::new();
+    let leave = |name: &str| {
+        let how = Creation::exact(0);
+        s.tree
+            .make_node(&s.root, &n(name), Node::CharDevice(0), &how)
+    };
+    for name in ["a", "b", "c"] {
+        leave(name).unwrap();
+        let made = s.look(name);
+        assert_eq!((made.kind, made.rdev, made.perm), (Kind::CharDevice, 0, 0));
+    }
+    assert_eq!((s.look("a").ino, s.look("c").nlink), (s.look("b").ino, 3));
+    assert_eq!(leave("b"), Err(Errno::EXIST));
+    // Something else has the name now; it never becomes a whiteout.
+    for name in ["a", "b", "c"] {
+        s.tree.remove_file(&s.root, &n(name)).unwrap();
+        s.make(name);
+    }
+    leave("d").unwrap();
+    leave("e").unwrap();
+    assert_eq!((s.look("d").kind, s.look("a").nlink), (Kind::CharDevice, 1));
+    assert_eq!(s.look("d").ino, s.look("e").ino);
+}
