@@ -267,7 +267,7 @@ pub trait Tree: Send + Sync + 'static {
         length: u64,
     ) -> Result<u64, Errno>;
 
-    /// Fills the empty file `to` with the first `length` bytes of `from`, keeping holes: by reflink where
+    /// Fills the empty file `to`, which has no set-id bits, with the first `length` bytes of `from`, keeping holes: by reflink where
     /// the filesystem can (whole files only), else by copying in the kernel, else through a buffer.
     fn copy_data(&self, from: &Self::File, to: &Self::File, length: u64) -> Result<(), Errno>;
 

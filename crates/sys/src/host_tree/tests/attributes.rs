@@ -7,9 +7,10 @@ use rules::{Changes, Errno, Kind, SetTime, Time};
 use rustix::fs::{Gid, IFlags, Uid, ioctl_getflags, ioctl_setflags};
 use tree::{Access, Object, Tree, XattrHow};
 
+use crate::identity::as_server_without_fsetid;
 use crate::processes::tests::start_sleeping;
 
-use super::{Scratch, n, on_new_and_old_kernels, owner};
+use super::{Scratch, n, on_new_and_old_kernels, owned_by, owner};
 
 #[test]
 fn attributes_are_those_of_stat_for_every_kind_of_object() {
@@ -321,4 +322,37 @@ fn the_own_identity_reads_what_another_left_behind() {
             .open_file(&s.root, &n("file"), Access::ReadWrite)
             .is_ok()
     );
+}
+
+#[test]
+fn a_thread_that_registered_files_keeps_set_id_bits_where_others_do() {
+    const SET_ID: u32 = 0o6755;
+    on_new_and_old_kernels(|s| {
+        let file = s.make("file");
+        let set_id = Changes {
+            uid: Some(1000),
+            gid: Some(1000),
+            perm: Some(SET_ID),
+            ..Changes::default()
+        };
+        let call = |call: &dyn Fn()| {
+            as_server_without_fsetid(|| Ok(())).unwrap();
+            call();
+            assert_eq!(s.look("file").perm, SET_ID);
+        };
+        let object = Object::File(&file);
+        call(&|| s.tree.set_attr(object, &set_id).unwrap());
+        call(&|| assert_eq!(s.tree.write(&file, &[1; 9000], 0), Ok(9000)));
+        call(&|| s.tree.allocate(&file, 0, 0, 10_000).unwrap());
+        call(&|| assert_eq!(s.tree.copy_range(&file, 0, &file, 20_000, 9), Ok(9)));
+        let cut = Changes {
+            size: Some(5),
+            ..Changes::default()
+        };
+        call(&|| s.tree.set_attr(object, &cut).unwrap());
+        as_server_without_fsetid(|| Ok(())).unwrap();
+        let made = owned_by(1000, 1001, SET_ID, 0);
+        s.tree.create_file(&s.root, &n("made"), &made).unwrap();
+        assert_eq!(s.look("made").perm, SET_ID);
+    });
 }
