@@ -5,7 +5,9 @@
 //! [`Faults`], so that the count runs through the whole operation.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use rules::{Attr, Changes, Creation, Errno, Name, StatFs};
 use tree::{Access, DirEntry, Node, Object, RenameHow, Seek, SyncHow, Tree, XattrHow};
@@ -22,6 +24,28 @@ struct State {
     struck: Option<&'static str>,
     /// What the next opening of a file says.
     refusal: Option<Errno>,
+    pause: Option<Pause>,
+}
+
+/// The other side of a [`Held`].
+#[derive(Debug)]
+struct Pause {
+    begun: Sender<()>,
+    go_on: Receiver<()>,
+}
+
+/// A copy that waits in the middle of a large file, until this is dropped.
+#[derive(Debug)]
+pub struct Held {
+    begun: Receiver<()>,
+    _go_on: Sender<()>,
+}
+
+impl Held {
+    /// Waits until the copy has begun; returns whether it has by then.
+    pub fn has_begun(&self, patience: Duration) -> bool {
+        self.begun.recv_timeout(patience).is_ok()
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -82,6 +106,7 @@ impl Faults {
             count: 0,
             struck: None,
             refusal: None,
+            pause: None,
         };
     }
 
@@ -97,12 +122,35 @@ impl Faults {
             count: 0,
             struck: None,
             refusal: None,
+            pause: None,
         };
     }
 
     /// Lets the next opening of a file fail; that is no write and not counted.
     pub fn refuse_one_open(&self, errno: Errno) {
         self.state().refusal = Some(errno);
+    }
+
+    /// Lets the next copy of a file's data wait.
+    pub fn hold_next_copy(&self) -> Held {
+        let (begun, told) = channel();
+        let (going_on, go_on) = channel();
+        self.state().pause = Some(Pause { begun, go_on });
+        Held {
+            begun: told,
+            _go_on: going_on,
+        }
+    }
+
+    /// Waits where the copying of data was to wait.
+    fn wait_if_held(&self) {
+        let pause = self.state().pause.take();
+        if let Some(pause) = pause
+            && pause.begun.send(()).is_ok()
+        {
+            // Nothing is ever sent: it ends when the other side does.
+            pause.go_on.iter().for_each(drop);
+        }
     }
 
     fn planned(plan: Plan) -> Self {
@@ -112,6 +160,7 @@ impl Faults {
             count: 0,
             struck: None,
             refusal: None,
+            pause: None,
         })))
     }
 
@@ -414,6 +463,7 @@ impl<T: Tree> Tree for Faulty<T> {
     }
 
     fn copy_data(&self, from: &T::File, to: &T::File, length: u64) -> Result<(), Errno> {
+        self.faults.wait_if_held();
         match self.count("copy_data") {
             Fate::Done => self.inner.copy_data(from, to, length),
             Fate::Failed(errno) => Err(errno),

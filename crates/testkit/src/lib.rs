@@ -10,7 +10,7 @@ mod memory_tree;
 mod mount_guard;
 pub mod notation;
 
-pub use faulty::{Faults, Faulty, Gone};
+pub use faulty::{Faults, Faulty, Gone, Held};
 pub use io_uring_offer::while_io_uring_is_offered;
 pub use memory_tree::{Dir, File, MemoryDisk, MemoryTree};
 pub use mount_guard::{MountGuard, require_root, require_root_and_fuse};

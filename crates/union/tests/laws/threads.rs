@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use union::{InodeId, OpenFlags};
 
@@ -11,6 +12,8 @@ use crate::stack::{MemoryUnion, Mode, Plan};
 
 const FILES: usize = 200;
 const THREADS: usize = 8;
+/// Longer than anything takes that does not wait for somebody.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[test]
 fn eight_threads_change_the_same_lower_files_without_losing_a_write() {
@@ -47,6 +50,47 @@ fn eight_threads_change_the_same_lower_files_without_losing_a_write() {
         client.forget_all();
         assert_eq!(client.union.inodes_held(), 1);
         assert!(stack.left_over().is_empty());
+    }
+}
+
+#[test]
+fn while_a_file_is_copied_up_nobody_else_waits() {
+    let lower = "d/big \"original\"\nd/other \"........\"\nd/gone \"x\"\nd/old \"y\"";
+    let plan = Plan::aufs(&[(Mode::Rw, ""), (Mode::Wh, lower)]);
+    for plan in [plan.clone(), plan.clone().noticed(), plan.overlay()] {
+        let stack = plan.build();
+        let union = stack.mount();
+        let dir = union.lookup(InodeId::ROOT, b"d").unwrap().unwrap().id;
+        let big = union.lookup(dir, b"big").unwrap().unwrap().id;
+        let held = stack.faults.hold_next_copy();
+        let (done, told) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let union = &union;
+            let writer = scope.spawn(move || {
+                union.open(big, WRITE).unwrap();
+                assert_eq!(union.write(big, b"ORI", 0, false), Ok(3));
+            });
+            assert!(held.has_begun(PATIENCE));
+            scope.spawn(move || {
+                let other = union.lookup(dir, b"other").unwrap().unwrap().id;
+                union.open(other, WRITE).unwrap();
+                assert_eq!(union.write(other, b"new", 0, false), Ok(3));
+                union
+                    .create(&CALLER, dir, b"new", 0o600, true, WRITE)
+                    .unwrap();
+                union.unlink(dir, b"gone").unwrap();
+                let how = tree::RenameHow::Replace;
+                union.rename(dir, b"old", dir, b"older", how).unwrap();
+                assert_eq!(union.attr(big).unwrap().size, 8);
+                done.send(()).unwrap();
+            });
+            let waited = told.recv_timeout(PATIENCE).is_err();
+            assert!(!waited && !writer.is_finished());
+            drop(held);
+        });
+        let mut client = Client::new(union);
+        assert_eq!(client.read("d/big").unwrap(), b"ORIginal");
+        assert_eq!(client.read("d/other").unwrap(), b"new.....");
     }
 }
 
