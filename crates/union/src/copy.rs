@@ -17,6 +17,7 @@ use crate::error::{Refusal, Result};
 use crate::inode::{Data, Inode, Other};
 use crate::open_file::OpenFile;
 use crate::union::Union;
+use crate::xattr::CAPABILITY;
 
 /// How a copy differs from its original from the start.
 #[derive(Debug, Clone, Copy, Default)]
@@ -115,7 +116,7 @@ impl<T: Tree> Union<T> {
             None => Object::Entry(&*source_dir, from_name),
         };
         let ignored = target.powers().ignored_xattrs;
-        fill_attributes(
+        let filled = fill_attributes(
             (from.tree(), source, original),
             (tree, copy, &made),
             ignored,
@@ -131,6 +132,7 @@ impl<T: Tree> Union<T> {
             tree.sync_file(file, SyncHow::All)?;
         }
         build.copy = Some(made);
+        build.capable = filled.capable;
         Ok(build)
     }
 
@@ -201,6 +203,7 @@ impl<T: Tree> Union<T> {
             kept: false,
             data: None,
             copy: None,
+            capable: true,
         }
     }
 }
@@ -216,7 +219,7 @@ pub(crate) fn copy_attributes<T: Tree>(
     ignored: XattrClasses,
 ) -> std::result::Result<(), Errno> {
     let copy = to_tree.attr(to)?;
-    fill_attributes((from_tree, from, original), (to_tree, to, &copy), ignored)
+    fill_attributes((from_tree, from, original), (to_tree, to, &copy), ignored).map(drop)
 }
 
 /// As `copy_attributes`, to something of which is known what it was made as.
@@ -224,7 +227,7 @@ pub(crate) fn fill_attributes<T: Tree>(
     (from_tree, from, original): (&T, Object<'_, T>, &Attr),
     (to_tree, to, copy): (&T, Object<'_, T>, &Attr),
     ignored: XattrClasses,
-) -> std::result::Result<(), Errno> {
+) -> std::result::Result<Filled, Errno> {
     let (owner, made_for) = (owner(original), owner(copy));
     if made_for != owner {
         let changes = Changes {
@@ -266,7 +269,9 @@ pub(crate) fn fill_attributes<T: Tree>(
         mtime: Some(SetTime::To(original.mtime)),
         ..Changes::default()
     };
-    to_tree.set_attr(to, &times)
+    to_tree.set_attr(to, &times)?;
+    let capable = names.iter().any(|name| name == CAPABILITY);
+    Ok(Filled { capable })
 }
 
 fn owner(attr: &Attr) -> Identity {
@@ -315,6 +320,14 @@ pub(crate) struct Build<'a, T: Tree> {
     pub(crate) data: Option<T::File>,
     /// What the copy is on its branch. Its times and permissions are those of an empty file.
     pub(crate) copy: Option<Attr>,
+    /// Whether the copy may have capabilities.
+    pub(crate) capable: bool,
+}
+
+/// What the attributes of an original have shown.
+pub(crate) struct Filled {
+    /// It has capabilities.
+    capable: bool,
 }
 
 impl<T: Tree> Build<'_, T> {

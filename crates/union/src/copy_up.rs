@@ -183,6 +183,7 @@ impl<T: Tree> Union<T> {
             }
             built => built?,
         };
+        inode.other()?.state.write().without_capabilities = !build.capable;
         if waits {
             let temporary = build.temporary.clone();
             self.arrived(inode, target, &temporary, build.data.take());
@@ -349,12 +350,23 @@ impl<T: Tree> Union<T> {
         name: &Name,
         attr: &Attr,
     ) -> Result<()> {
+        self.note_entry_as(parent, branch, name, (attr.kind, attr.ino))
+    }
+
+    /// As `note_entry`, of what has this kind and inode number.
+    pub(crate) fn note_entry_as(
+        &self,
+        parent: &Arc<Inode<T>>,
+        branch: BranchIndex,
+        name: &Name,
+        (kind, ino): (Kind, u64),
+    ) -> Result<()> {
         let mut state = parent.dir()?.state.write();
         if let Some(index) = &mut state.index {
-            index.put(branch, name, attr.kind, attr.ino);
+            index.put(branch, name, kind, ino);
         }
-        if attr.kind == Kind::Dir {
-            state.links_below = None;
+        if kind == Kind::Dir {
+            state.links_changed(branch);
         }
         drop(state);
         self.touched(parent, branch);

@@ -45,7 +45,13 @@ impl<T: Tree> Union<T> {
         let Site { target, .. } = &site;
         let attr = self.settle_new(&parent, &name, &site)?;
         let body = NewBody::Dir(vec![target.child(name.clone())]);
-        Ok(self.introduce(&parent, &name, attr, body).1)
+        let (inode, entry) = self.introduce(&parent, &name, attr, body);
+        if self.trusts_branches() {
+            // There is nothing in it, unless somebody was faster, who has read it then.
+            let mut state = inode.dir()?.state.write();
+            state.index.get_or_insert_default();
+        }
+        Ok(entry)
     }
 
     fn make_dir_at(&self, site: &Site<'_, T>, name: &Name, how: &Creation) -> Result<()> {
@@ -167,6 +173,7 @@ impl<T: Tree> Union<T> {
         state.opens += 1;
         state.bypassed |= settled;
         state.written = true;
+        state.without_capabilities = true;
         state.data = Some(Data {
             file: Arc::clone(&file),
             writable: true,

@@ -120,6 +120,28 @@ impl Index {
         Shown { resolution, ino }
     }
 
+    /// Returns the kind and the inode number of what a branch has under a name, if it shows and both are known.
+    pub(crate) fn entry_on(&self, branch: BranchIndex, name: &Name) -> Option<(Kind, u64)> {
+        let slot = self.names.get(name)?;
+        let tops = slot
+            .sightings
+            .first()
+            .is_some_and(|top| top.branch == branch);
+        slot.kind
+            .filter(|_| tops && slot.ino != 0)
+            .map(|kind| (kind, slot.ino))
+    }
+
+    /// Returns the names that a branch has whiteouts of, and no entries.
+    pub(crate) fn whiteouts_on(&self, branch: BranchIndex) -> Vec<Name> {
+        let hides = |seen: &Sighting| seen.branch == branch && seen.what == Seen::Whiteout;
+        let names = self.names.iter();
+        names
+            .filter(|(_, slot)| slot.sightings.iter().any(hides))
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
     /// Returns whether a branch has a directory under a name.
     pub(crate) fn has_dir(&self, name: &Name) -> bool {
         let slot = self.names.get(name);

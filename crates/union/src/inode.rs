@@ -129,6 +129,8 @@ pub(crate) struct OtherState<T: Tree> {
     pub(crate) unpublished: Option<InodeName<T>>,
     /// Whether the name came by a copy-up and may not be on disk yet; a sync of the file must see to it.
     pub(crate) name_not_durable: bool,
+    /// Whether it was made or copied by the union, and has had no capabilities since: each first write asks for them.
+    pub(crate) without_capabilities: bool,
     /// The last attributes, once nothing is left to ask.
     pub(crate) last: Option<Box<Attr>>,
 }
@@ -157,6 +159,14 @@ impl<T: Tree> DirectoryState<T> {
         match &mut self.index {
             Some(index) if index.is_heard() => index.make_stale(),
             index => *index = None,
+        }
+    }
+
+    /// Notes that a branch has a subdirectory more or less.
+    pub(crate) fn links_changed(&mut self, branch: BranchIndex) {
+        let top = self.members.first();
+        if top.is_none_or(|top| top.index() != branch) {
+            self.links_below = None;
         }
     }
 
@@ -620,6 +630,7 @@ impl<T: Tree> Table<T> {
                     migrating: false,
                     unpublished: None,
                     name_not_durable: false,
+                    without_capabilities: false,
                     last: None,
                 }),
             })),

@@ -18,6 +18,7 @@ mod gate;
 mod index;
 mod inode;
 mod kept_times;
+mod known;
 mod link;
 mod listing;
 mod lookup;

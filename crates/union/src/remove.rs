@@ -26,14 +26,25 @@ impl<T: Tree> Union<T> {
         let branch = self.branch_for(top, &parent)?;
         let target = self.directory_on(&parent, branch)?;
         let change = parent.dir()?.change.lock();
-        let sightings =
-            self.with_index_locked(&parent, |index| index.sightings(name.as_bytes()))?;
+        let (sightings, shown) = self.with_index_locked(&parent, |index| {
+            (index.sightings(name.as_bytes()), index.shown(&name))
+        })?;
         let top = file_branch(&sightings)?;
-        let attr = self
-            .attr_on(&parent, top, &name)?
-            .ok_or(Refusal::NotFound)?;
         let (handle, root) = (target.open()?, self.root_of(branch));
         let removal = removal(&sightings, branch);
+        // What is hidden only stays what it is: it does not matter what that is.
+        let hidden = match removal {
+            Removal::Hide => self.known_there(&parent, &name, shown, &sightings),
+            _ => None,
+        };
+        let (inode, attr) = match hidden {
+            Some(inode) => (Some(inode), None),
+            None => {
+                let attr = self.attr_on(&parent, top, &name)?;
+                let attr = attr.ok_or(Refusal::NotFound)?;
+                (self.inodes.known(&self.canonical(&attr)), Some(attr))
+            }
+        };
         match removal {
             Removal::Delete => target.tree().remove_file(&handle, &name)?,
             Removal::HideAndDelete => self.dialect.hide_and_remove(&root, &handle, &name)?,
@@ -41,8 +52,9 @@ impl<T: Tree> Union<T> {
         }
         self.note_removal(&parent, branch, &name, removal)?;
         self.show_change(&parent, branch);
-        if let Some(inode) = self.inodes.known(&self.canonical(&attr)) {
-            self.name_gone(&inode, &parent, &name, &attr, removal != Removal::Hide)?;
+        if let Some(inode) = inode {
+            let deleted = attr.filter(|_| removal != Removal::Hide);
+            self.name_gone(&inode, &parent, &name, deleted.as_ref())?;
         }
         drop(change);
         Ok(())
@@ -51,8 +63,15 @@ impl<T: Tree> Union<T> {
     /// Removes a directory without visible entries. `ENOENT`, `ENOTDIR`, `ENOTEMPTY`, `EROFS`.
     pub fn rmdir(&self, parent: InodeId, name: &[u8]) -> Result<()> {
         let (parent, name) = (self.directory(parent)?, self.dialect.check(name)?);
-        let top = dir_branch(&self.sightings(&parent, &name)?)?;
-        let (child, _) = self.find(&parent, &name)?.ok_or(Refusal::NotFound)?;
+        let (sightings, shown) = self.with_index(&parent, |index| {
+            (index.sightings(name.as_bytes()), index.shown(&name))
+        })?;
+        let top = dir_branch(&sightings)?;
+        let known = self.known_there(&parent, &name, shown, &sightings);
+        let child = match known.filter(|known| known.take_reference().is_ok()) {
+            Some(known) => known,
+            None => self.find(&parent, &name)?.ok_or(Refusal::NotFound)?.0,
+        };
         let done = self.remove_dir(&parent, &name, &child, top);
         self.inodes.forget(&child, 1);
         done
@@ -83,24 +102,40 @@ impl<T: Tree> Union<T> {
             return Err(Errno::IO.into());
         }
         match removal {
-            Removal::Delete => self.remove_own_dir(&target, name)?,
+            Removal::Delete => self.remove_own_dir(&target, name, child)?,
             Removal::Hide => self.dialect.hide(&root, &handle, name)?,
             Removal::HideAndDelete => {
-                self.dialect.put_beside(&root, &handle, name)?;
-                if let Err(error) = self.remove_own_dir(&target, name) {
-                    self.dialect
-                        .remove_beside(tree, &handle, name)
-                        .or(Err(error))?;
-                    return Err(error);
+                match self.dialect.exchange_for_whiteout(tree, &handle, name)? {
+                    Some(away) => self.scrap_emptied(&target, &away, child),
+                    None => self.hide_and_remove_dir(&root, &target, name, child)?,
                 }
-                self.dialect.settle(tree, &handle, name);
             }
         }
         self.note_removal(parent, branch, name, removal)?;
         self.show_change(parent, branch);
-        parent.dir()?.state.write().links_below = None;
+        parent.dir()?.state.write().links_changed(branch);
         self.directory_gone(child);
         drop(locks);
+        Ok(())
+    }
+
+    /// Hides a directory and removes it, where that takes several steps.
+    fn hide_and_remove_dir(
+        &self,
+        root: &Arc<BranchDir<T>>,
+        target: &Arc<BranchDir<T>>,
+        name: &Name,
+        child: &Arc<Inode<T>>,
+    ) -> Result<()> {
+        let (handle, tree) = (target.open()?, target.tree());
+        self.dialect.put_beside(root, &handle, name)?;
+        if let Err(error) = self.remove_own_dir(target, name, child) {
+            self.dialect
+                .remove_beside(tree, &handle, name)
+                .or(Err(error))?;
+            return Err(error);
+        }
+        self.dialect.settle(tree, &handle, name);
         Ok(())
     }
 
@@ -115,7 +150,12 @@ impl<T: Tree> Union<T> {
 
     /// Removes a branch's directory in which nothing is visible. It leaves under a temporary name first, in one step,
     /// when it still holds whiteouts.
-    fn remove_own_dir(&self, target: &Arc<BranchDir<T>>, name: &Name) -> Result<()> {
+    fn remove_own_dir(
+        &self,
+        target: &Arc<BranchDir<T>>,
+        name: &Name,
+        child: &Inode<T>,
+    ) -> Result<()> {
         let (handle, tree) = (target.open()?, target.tree());
         match tree.remove_dir(&handle, name) {
             Err(Errno::NOTEMPTY | Errno::EXIST) => {}
@@ -123,7 +163,36 @@ impl<T: Tree> Union<T> {
         }
         // Nothing gives it its name back, as it would to what is moved away until something takes its place.
         let away = self.move_away(target, name, Purpose::Building)?;
-        self.scrap_moved(target, &away);
+        self.scrap_emptied(target, &away, child);
+        Ok(())
+    }
+
+    /// Removes what was a directory of the union on a branch: the whiteouts that are known to be in it first.
+    fn scrap_emptied(&self, target: &Arc<BranchDir<T>>, away: &Name, child: &Inode<T>) {
+        let emptied = self.remove_known_whiteouts(target.index(), child).is_ok();
+        let removed = target
+            .open()
+            .and_then(|dir| target.tree().remove_dir(&*dir, away));
+        if !emptied || removed.is_err() {
+            // There is more in it than was known.
+            self.scrap_moved(target, away);
+        }
+    }
+
+    fn remove_known_whiteouts(&self, branch: BranchIndex, dir: &Inode<T>) -> Result<()> {
+        if !self.trusts_branches() {
+            return Err(Refusal::NotEmpty.into());
+        }
+        let (member, whiteouts) = {
+            let state = dir.dir()?.state.read();
+            let index = state.index.as_ref().ok_or(Refusal::NotEmpty)?;
+            let member = state.member(branch).ok_or(Refusal::NotEmpty)?;
+            (Arc::clone(member), index.whiteouts_on(branch))
+        };
+        let (handle, tree) = (member.open()?, member.tree());
+        for name in &whiteouts {
+            self.dialect.remove_own_whiteout(tree, &handle, name)?;
+        }
         Ok(())
     }
 
@@ -211,22 +280,20 @@ impl<T: Tree> Union<T> {
         self.inodes.remove_keys(child);
     }
 
-    /// Notes that an object lost a name. `attr` is what it was; `deleted` tells whether the branch lost the name, too,
-    /// or has it hidden only.
+    /// Notes that an object lost a name. `deleted` is what it was when the branch lost the name, too; one that is hidden only stays there.
     pub(crate) fn name_gone(
         &self,
         inode: &Arc<Inode<T>>,
         parent: &Arc<Inode<T>>,
         name: &Name,
-        attr: &Attr,
-        deleted: bool,
+        deleted: Option<&Attr>,
     ) -> Result<()> {
         self.inodes.remove_name(inode, parent, name);
         self.count_link(inode, -1);
         let other = inode.other()?;
-        if !deleted {
+        let Some(attr) = deleted else {
             return Ok(());
-        }
+        };
         let place = other.state.read().place.clone();
         let member = parent.dir()?.state.read().members.clone();
         let was_here = place.as_ref().is_some_and(|(dir, at)| {

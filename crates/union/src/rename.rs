@@ -16,7 +16,7 @@ use tree::{Object, RenameHow, Tree};
 use crate::api::InodeId;
 use crate::branch::BranchDir;
 use crate::error::{Refusal, Result};
-use crate::index::Sightings;
+use crate::index::{Index, Shown, Sightings};
 use crate::inode::Inode;
 use crate::notes::End;
 use crate::remove::lock_both;
@@ -30,6 +30,7 @@ struct Side<'a, T: Tree> {
     parent: &'a Arc<Inode<T>>,
     name: &'a Name,
     sightings: Sightings,
+    shown: Shown,
 }
 
 impl<'a, T: Tree> Side<'a, T> {
@@ -168,6 +169,9 @@ impl<T: Tree> Union<T> {
         let Some(branch) = side.resolution().branch() else {
             return Ok(false);
         };
+        if let Some(known) = self.known_at(side) {
+            return Ok(Arc::ptr_eq(&known, &held.inode));
+        }
         let Some(attr) = self.attr_on(side.parent, branch, side.name)? else {
             return Ok(false);
         };
@@ -176,23 +180,39 @@ impl<T: Tree> Union<T> {
     }
 
     fn side<'a>(&self, parent: &'a Arc<Inode<T>>, name: &'a Name) -> Result<Side<'a, T>> {
-        Ok(Side {
-            parent,
-            name,
-            sightings: self.sightings(parent, name)?,
-        })
-    }
-
-    fn side_locked<'a>(&self, parent: &'a Arc<Inode<T>>, name: &'a Name) -> Result<Side<'a, T>> {
-        let sightings = self.with_index_locked(parent, |index| index.sightings(name.as_bytes()))?;
+        let facts = |index: &Index| (index.sightings(name.as_bytes()), index.shown(name));
+        let (sightings, shown) = self.with_index(parent, facts)?;
         Ok(Side {
             parent,
             name,
             sightings,
+            shown,
         })
     }
 
+    fn side_locked<'a>(&self, parent: &'a Arc<Inode<T>>, name: &'a Name) -> Result<Side<'a, T>> {
+        let facts = |index: &Index| (index.sightings(name.as_bytes()), index.shown(name));
+        let (sightings, shown) = self.with_index_locked(parent, facts)?;
+        Ok(Side {
+            parent,
+            name,
+            sightings,
+            shown,
+        })
+    }
+
+    /// Returns what is at one end if no branch has to be asked for that, and it is no directory.
+    fn known_at(&self, side: &Side<'_, T>) -> Option<Arc<Inode<T>>> {
+        let known = self.known_there(side.parent, side.name, side.shown, &side.sightings);
+        known.filter(|known| known.dir().is_err())
+    }
+
     fn held(&self, side: &Side<'_, T>) -> Result<Option<Held<'_, T>>> {
+        let known = self.known_at(side);
+        if let Some(inode) = known.filter(|known| known.take_reference().is_ok()) {
+            self.inodes.add_name(&inode, side.parent, side.name);
+            return Ok(Some(Held { union: self, inode }));
+        }
         let found = self.find(side.parent, side.name)?;
         Ok(found.map(|(inode, _)| Held { union: self, inode }))
     }
@@ -337,7 +357,8 @@ impl<T: Tree> Union<T> {
             match (lost, is_dir) {
                 (Some((attr, branch)), false) => {
                     let (parent, name) = (destination.parent, destination.name);
-                    self.name_gone(&held.inode, parent, name, &attr, branch == *target)?;
+                    let deleted = Some(&attr).filter(|_| branch == *target);
+                    self.name_gone(&held.inode, parent, name, deleted)?;
                 }
                 (_, true) => self.directory_gone(&held.inode),
                 (None, false) => {}
@@ -436,11 +457,20 @@ impl<T: Tree> Union<T> {
             destination,
             ..
         } = ends;
-        let attr = to
-            .tree()
-            .attr(Object::Entry(&*to.open()?, destination.name))?;
+        let known = {
+            let state = source.parent.dir()?.state.read();
+            let index = state.index.as_ref().filter(|_| self.trusts_branches());
+            index.and_then(|index| index.entry_on(*target, source.name))
+        };
+        let (kind, ino) = match known {
+            Some(known) => known,
+            None => {
+                let moved = Object::Entry(&*to.open()?, destination.name);
+                let attr = to.tree().attr(moved)?;
+                (attr.kind, attr.ino)
+            }
+        };
         let mut state = source.parent.dir()?.state.write();
-        state.links_below = None;
         if let Some(index) = &mut state.index {
             if hidden {
                 index.hide(*target, source.name);
@@ -448,10 +478,11 @@ impl<T: Tree> Union<T> {
                 index.remove(*target, source.name);
             }
         }
+        state.links_changed(*target);
         drop(state);
         self.touched(source.parent, *target);
         self.at_new_place(inode, source, destination, to, noted);
-        self.note_entry(destination.parent, *target, destination.name, &attr)
+        self.note_entry_as(destination.parent, *target, destination.name, (kind, ino))
     }
 
     /// Notes that an object has another name, on the target branch as in the union.

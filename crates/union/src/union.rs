@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwap, Guard};
@@ -30,6 +30,8 @@ pub struct Union<T: Tree> {
     pub(crate) idle_files: IdleFiles,
     next_branch: AtomicU32,
     settings: ArcSwap<Settings>,
+    /// Whether somebody else was allowed to change the branches at some time.
+    distrusted: AtomicBool,
     pub(crate) dialect: Dialect,
     pub(crate) inodes: Table<T>,
     pub(crate) pseudo_links: RwLock<PseudoLinks>,
@@ -106,6 +108,7 @@ impl<T: Tree> Union<T> {
         Ok(Self {
             roots: ArcSwap::from_pointee(roots),
             remembered: Remembered::new(settings.create),
+            distrusted: AtomicBool::new(settings.direct_changes != DirectChanges::None),
             settings: ArcSwap::from_pointee(settings),
             gate: Gate::default(),
             cache,
@@ -128,6 +131,8 @@ impl<T: Tree> Union<T> {
     }
 
     pub(crate) fn set_settings(&self, settings: Settings) {
+        let distrusts = settings.direct_changes != DirectChanges::None;
+        self.distrusted.fetch_or(distrusts, Ordering::Relaxed);
         self.settings.store(Arc::new(settings));
     }
 
@@ -286,6 +291,11 @@ impl<T: Tree> Union<T> {
     /// Returns whether what was read from a branch stays right until the union changes it.
     pub(crate) fn trusts_branches(&self) -> bool {
         self.settings().direct_changes == DirectChanges::None
+    }
+
+    /// Returns whether nobody else may have changed the branches since the union began.
+    pub(crate) fn always_trusted(&self) -> bool {
+        !self.distrusted.load(Ordering::Relaxed)
     }
 
     /// Returns whether changes of the branches are heard of, where they can be.

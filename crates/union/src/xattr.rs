@@ -12,6 +12,8 @@ use crate::inode::Inode;
 use crate::origin;
 use crate::union::Union;
 
+/// What a file holds of the powers of root; the kernel asks before a file is written first.
+pub(crate) const CAPABILITY: &[u8] = b"security.capability";
 const ACL_PREFIX: &[u8] = b"system.posix_acl_";
 
 impl<T: Tree> Union<T> {
@@ -21,7 +23,16 @@ impl<T: Tree> Union<T> {
             return self.origin(id, what);
         }
         self.check_xattr(name)?;
-        self.on_object_or_below(&*self.inode(id)?, |tree, object| tree.xattr(object, name))
+        let inode = self.inode(id)?;
+        if name == CAPABILITY
+            && self.always_trusted()
+            && inode
+                .other()
+                .is_ok_and(|other| other.state.read().without_capabilities)
+        {
+            return Err(Errno::NODATA.into());
+        }
+        self.on_object_or_below(&inode, |tree, object| tree.xattr(object, name))
     }
 
     /// Returns the names of an object's extended attributes.
@@ -39,6 +50,9 @@ impl<T: Tree> Union<T> {
         self.make_changeable(&inode)?;
         let still = inode.other().ok().and_then(|other| self.held_still(other));
         let _quiet = inode.other().ok().and_then(|other| self.stays(other));
+        if let Ok(other) = inode.other() {
+            other.state.write().without_capabilities &= name != CAPABILITY;
+        }
         self.on_object(&inode, |tree, object| {
             tree.set_xattr(object, name, value, how)
         })?;

@@ -244,6 +244,49 @@ impl Dialect {
         }
     }
 
+    /// Puts a whiteout in the place of a directory, which gets a temporary name, in one step; returns that name. `None` where the
+    /// format or the filesystem has no such step.
+    pub(crate) fn exchange_for_whiteout<T: Tree>(
+        &self,
+        tree: &T,
+        handle: &T::Dir,
+        hidden: &Name,
+    ) -> Result<Option<Name>> {
+        if self.kind == DialectKind::Aufs {
+            return Ok(None);
+        }
+        // As something being built: whatever a crash leaves under this name goes away.
+        let temporary = self.temporary(hidden, Purpose::Building);
+        if !overlay::leave(tree, handle, &temporary)? {
+            return Ok(None);
+        }
+        match tree.rename(handle, &temporary, handle, hidden, RenameHow::Exchange) {
+            Ok(()) => Ok(Some(temporary)),
+            Err(errno) => {
+                let undone = self.undo(tree, handle, &temporary, errno);
+                let unknown = matches!(errno, Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP);
+                if unknown {
+                    Ok(None)
+                } else {
+                    undone.map(|()| None)
+                }
+            }
+        }
+    }
+
+    /// Removes a whiteout in the form that this format leaves; `ENOENT` when it has another.
+    pub(crate) fn remove_own_whiteout<T: Tree>(
+        &self,
+        tree: &T,
+        handle: &T::Dir,
+        hidden: &Name,
+    ) -> std::result::Result<(), Errno> {
+        match self.kind {
+            DialectKind::Aufs => tree.remove_file(handle, &whiteout::of(hidden)),
+            DialectKind::Overlay(_) => tree.remove_file(handle, hidden),
+        }
+    }
+
     /// Turns a whiteout beside a name into the dialect's own form, now that the entry is gone. It counts in either
     /// form, so that failing is fine.
     pub(crate) fn settle<T: Tree>(&self, tree: &T, handle: &T::Dir, hidden: &Name) {

@@ -225,3 +225,67 @@ fn settings_that_cannot_be_had_leave_those_that_were() {
         assert_eq!(client.read("y").unwrap(), b"new", "{struck}");
     }
 }
+
+#[test]
+fn a_copy_is_made_where_files_without_names_are_not_to_be_had() {
+    let branches = [(Mode::Rw, "d/"), (Mode::Wh, "d/f \"lower\"")];
+    for plan in [Plan::aufs(&branches), Plan::aufs(&branches).overlay()] {
+        let stack = plan.build();
+        let mut client = Client::new(stack.mount());
+        let write = Op::Write("d/f".into(), 0, "NEW".into());
+        stack
+            .faults
+            .replan(&Faults::fail_once_at(1, Errno::OPNOTSUPP));
+        client.apply(&write).unwrap();
+        assert_eq!(stack.faults.struck(), Some("unnamed_file"));
+        assert_eq!(client.read("d/f").unwrap(), b"NEWer");
+        assert!(stack.left_over().is_empty());
+    }
+}
+
+#[test]
+fn capabilities_are_told_as_soon_as_a_file_has_them() {
+    const NAME: &[u8] = b"security.capability";
+    for plan in [(|plan| plan) as fn(Plan) -> Plan, Plan::noticed] {
+        let stack = stack(plan);
+        let mut client = Client::new(stack.mount());
+        client.apply(&Op::Create("d/new".into())).unwrap();
+        client
+            .apply(&Op::Write("d/f".into(), 0, "NEW".into()))
+            .unwrap();
+        for path in ["d/new", "d/f", "d/g"] {
+            let id = client.find(path).unwrap().id;
+            let none = Err(Error::Branch(Errno::NODATA));
+            assert_eq!(client.union.xattr(id, NAME), none, "{path}");
+            let how = tree::XattrHow::Set;
+            client.union.set_xattr(id, NAME, b"v", how).unwrap();
+            assert_eq!(client.union.xattr(id, NAME).unwrap(), b"v", "{path}");
+            client.union.remove_xattr(id, NAME).unwrap();
+            assert_eq!(client.union.xattr(id, NAME), none, "{path}");
+        }
+    }
+}
+
+#[test]
+fn a_copy_keeps_the_capabilities_of_its_original() {
+    const NAME: &[u8] = b"security.capability";
+    let stack = stack(|plan| plan);
+    let tree = &stack.trees[1];
+    let dir = tree.open_dir(&tree.root().unwrap(), &name("d")).unwrap();
+    let file = tree::Object::Entry(&dir, &name("f"));
+    let how = tree::XattrHow::Set;
+    tree.set_xattr(file, NAME, b"v", how).unwrap();
+    let mut client = Client::new(stack.mount());
+    let id = client.find("d/f").unwrap().id;
+    let chmod = Changes {
+        perm: Some(0o755),
+        ..Changes::default()
+    };
+    client.union.set_attr(id, &chmod).unwrap();
+    assert!(stack.draw().contains("755"), "{}", stack.draw());
+    assert_eq!(client.union.xattr(id, NAME).unwrap(), b"v");
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text.as_bytes()).unwrap()
+}
