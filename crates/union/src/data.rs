@@ -15,6 +15,15 @@ use crate::inode::{Data, Inode, Other};
 use crate::open_file::OpenFile;
 use crate::union::Union;
 
+impl<T: Tree> Clone for Data<T> {
+    fn clone(&self) -> Self {
+        Self {
+            file: Arc::clone(&self.file),
+            writable: self.writable,
+        }
+    }
+}
+
 impl<T: Tree> Union<T> {
     /// Opens a regular file. `EROFS` when it is opened for writing and no branch may receive it.
     pub fn open(&self, id: InodeId, flags: OpenFlags) -> Result<Opened<T>> {

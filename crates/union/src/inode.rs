@@ -140,15 +140,6 @@ pub(crate) struct Data<T: Tree> {
     pub(crate) writable: bool,
 }
 
-impl<T: Tree> Clone for Data<T> {
-    fn clone(&self) -> Self {
-        Self {
-            file: Arc::clone(&self.file),
-            writable: self.writable,
-        }
-    }
-}
-
 /// Counts no references any more: the inode is being dropped.
 const DROPPED: u64 = u64::MAX;
 
@@ -159,14 +150,6 @@ impl<T: Tree> DirectoryState<T> {
         match &mut self.index {
             Some(index) if index.is_heard() => index.make_stale(),
             index => *index = None,
-        }
-    }
-
-    /// Notes that a branch has a subdirectory more or less.
-    pub(crate) fn links_changed(&mut self, branch: BranchIndex) {
-        let top = self.members.first();
-        if top.is_none_or(|top| top.index() != branch) {
-            self.links_below = None;
         }
     }
 

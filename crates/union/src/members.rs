@@ -12,11 +12,21 @@ use tree::{Object, Tree};
 use crate::api::InodeId;
 use crate::branch::BranchDir;
 use crate::error::Result;
-use crate::inode::{Inode, Key};
+use crate::inode::{DirectoryState, Inode, Key};
 use crate::union::Union;
 
 /// A directory of the union, a name in it, and what was seen under that.
 pub(crate) type Place<'a, T> = (&'a Arc<Inode<T>>, &'a Name, &'a [Sighting]);
+
+impl<T: Tree> DirectoryState<T> {
+    /// Notes that a branch has a subdirectory more or less. Those of the topmost are counted each time.
+    pub(crate) fn links_changed(&mut self, branch: BranchIndex) {
+        let top = self.members.first();
+        if top.is_none_or(|top| top.index() != branch) {
+            self.links_below = None;
+        }
+    }
+}
 
 impl<T: Tree> Union<T> {
     /// Makes sure that a directory merges what it should, after a change that may concern it.
