@@ -41,6 +41,8 @@ struct Thread {
     powers: Powers,
     /// The identity as last set; `None` when nobody knows.
     identity: Option<Identity>,
+    /// Identities that this thread was seen to take, the latest first: it can take them again.
+    taken: [Option<Identity>; 4],
     /// The umask as last set; `None` when nobody knows.
     umask: Option<u32>,
     /// All capabilities, while the one to keep set-id bits is taken away.
@@ -147,6 +149,7 @@ impl Thread {
             own: own(),
             powers: Powers::secure()?,
             identity: None,
+            taken: [None; 4],
             umask: None,
             with_fsetid: None,
         })
@@ -158,13 +161,20 @@ impl Thread {
         }
         self.identity = None;
         // The group first: giving up user 0 may cost the right to change it.
-        let group = set_fs_id(libc::SYS_setfsgid, wanted.gid);
-        let user = set_fs_id(libc::SYS_setfsuid, wanted.uid);
+        set_fs_id(libc::SYS_setfsgid, wanted.gid);
+        let sure = self.taken.contains(&Some(wanted));
+        let group = sure || has_fs_id(libc::SYS_setfsgid, wanted.gid);
+        set_fs_id(libc::SYS_setfsuid, wanted.uid);
+        let user = sure || has_fs_id(libc::SYS_setfsuid, wanted.uid);
         if let Powers::Refilled(all) = self.powers {
             set_capabilities(None, all).errno()?;
             self.with_fsetid = None;
         }
         if group && user {
+            if !sure {
+                self.taken.rotate_right(1);
+                self.taken[0] = Some(wanted);
+            }
             self.identity = Some(wanted);
             return Ok(());
         }
@@ -229,18 +239,24 @@ impl Powers {
     }
 }
 
-/// Sets a filesystem id of this thread and returns whether it took.
+/// Sets a filesystem id of this thread; [`has_fs_id`] tells whether it took.
 ///
 /// The library's `setfsuid` is avoided because only the raw call is sure to be about this
 /// thread alone.
-fn set_fs_id(call: libc::c_long, id: u32) -> bool {
+fn set_fs_id(call: libc::c_long, id: u32) {
     // SAFETY: `setfsuid` and `setfsgid` take one number and change this thread's credentials
-    // only. They report no error but return the id before the call, so a second call with
-    // an id that is never valid reads what the first one did.
+    // only.
     unsafe {
         libc::syscall(call, id);
-        libc::syscall(call, u32::MAX) == libc::c_long::from(id)
     }
+}
+
+/// Returns whether this thread has a filesystem id.
+///
+/// The calls report no error but return the id before them, so one with an id that is never valid reads it.
+fn has_fs_id(call: libc::c_long, id: u32) -> bool {
+    // SAFETY: as above; nothing is changed.
+    unsafe { libc::syscall(call, u32::MAX) == libc::c_long::from(id) }
 }
 
 #[cfg(test)]
@@ -280,7 +296,8 @@ mod tests {
     fn an_unchanged_identity_costs_no_system_call() {
         create_as(&creation(1000), || Ok(())).unwrap();
         // Changed behind the back of the cache: seen again only if nothing sets it anew.
-        assert!(set_fs_id(libc::SYS_setfsuid, 1005));
+        set_fs_id(libc::SYS_setfsuid, 1005);
+        assert!(has_fs_id(libc::SYS_setfsuid, 1005));
         assert_eq!(
             create_as(&creation(1000), || Ok(fs_ids())),
             Ok((1005, 1001))
@@ -340,6 +357,7 @@ mod tests {
             own: own(),
             powers: Powers::Refilled(all),
             identity: None,
+            taken: [None; 4],
             umask: None,
             with_fsetid: None,
         };
