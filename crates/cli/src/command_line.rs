@@ -51,6 +51,9 @@ pub(crate) struct Mount {
     /// Tell all warnings
     #[arg(short, long)]
     pub(crate) verbose: bool,
+    /// Give up names that were not used lately when all that is known takes more: 64M
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory_limit: Option<OsString>,
     /// Mount options, separated by commas; may be given several times
     #[arg(short, value_name = "OPTIONS", allow_hyphen_values = true)]
     pub(crate) options: Vec<OsString>,
@@ -85,6 +88,8 @@ xattr_permissions=2|1 (owners and permissions in an attribute: user.containers.o
 security.fuseoverlayfs.override_stat for root).
 
 Mount: ro, nosuid, nodev, noexec, noatime, fsname=, subtype=, allow_other (always for root), noforget (for a
+union that NFS exports: handles stay good until it is unmounted), memory_limit=SIZE (as --memory-limit; a number
+of bytes, or with K, M or G), and whatever else fstab may hold.
 union that NFS exports: handles stay good until it is unmounted), and whatever else fstab may hold.
 With ro, udba=none and no writable branch the mount is fastest, and read-only for good.
 

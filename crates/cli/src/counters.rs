@@ -24,6 +24,24 @@ pub(crate) struct Counts {
     /// Files of lower branches that may be open although nobody uses them.
     #[serde(default)]
     pub(crate) idle_files: u64,
+    /// What is known of names, and what that takes.
+    #[serde(default)]
+    pub(crate) known: Option<Known>,
+}
+
+/// What a server knows of the names in its branches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Known {
+    /// Directories whose names are known.
+    pub(crate) directories: u64,
+    /// Names in those.
+    pub(crate) names: u64,
+    /// Bytes of memory of all this, and of the objects.
+    pub(crate) bytes: u64,
+    /// How many bytes it may be.
+    pub(crate) limit: Option<u64>,
+    /// Open directories of branches.
+    pub(crate) open_directories: u64,
 }
 
 /// Asks a server, which may be of an older version or busy: then there is no answer.
@@ -38,13 +56,21 @@ impl Counts {
     /// Returns what was counted so far.
     pub(crate) fn of<T: Tree>(counters: &Counters, union: &Union<T>) -> Self {
         let requests = counters.requests();
+        let memory = union.memory();
         Self {
             requests: requests
                 .map(|(name, count)| (name.to_owned(), count))
                 .collect(),
             refused: counters.refused(),
             failed: counters.failed(),
-            inodes: union.inodes_held() as u64,
+            inodes: memory.objects as u64,
+            known: Some(Known {
+                directories: memory.directories_indexed as u64,
+                names: memory.names as u64,
+                bytes: memory.bytes as u64,
+                limit: union.settings().memory_limit.map(|limit| limit as u64),
+                open_directories: memory.directories_open as u64,
+            }),
             idle_files: union.idle_files() as u64,
         }
     }

@@ -1,4 +1,4 @@
-//! Work of the union that no request waits for: copies that become durable after they are shown.
+//! Work of the union that no request waits for: copies that become durable after they are shown, memory that is given back.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -9,11 +9,18 @@ use union::Union;
 /// How long work waits after it was asked for.
 const LATER: Duration = Duration::from_secs(1);
 
+/// So often the kernel is asked to forget more, when memory is short.
+const ROUNDS: usize = 5;
+/// How long it may take each time.
+const BETWEEN: Duration = Duration::from_millis(40);
+
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Work {
+pub(crate) enum Work {
     /// What is pending in the union.
     Pending,
+    /// Names and objects take more memory than they may.
+    Memory,
     /// There will be no more work.
     End,
 }
@@ -33,9 +40,9 @@ impl Background {
         (Self(sender), Worklist(receiver))
     }
 
-    /// Asks for what is pending to be finished; returns whether it will be.
-    pub(crate) fn ask(&self) -> bool {
-        self.0.send(Work::Pending).is_ok()
+    /// Asks for work; returns whether it will be done.
+    pub(crate) fn ask(&self, work: Work) -> bool {
+        self.0.send(work).is_ok()
     }
 
     /// Says that nobody will ask any more.
@@ -52,7 +59,11 @@ impl Worklist {
     /// Not at once: whoever made a large copy is about to write to it, and a journal that is busy with the copy
     /// would make the writer wait for all of it.
     pub(crate) fn work<T: Tree>(&self, union: &Union<T>) {
-        while let Ok(Work::Pending) = self.0.recv() {
+        while let Ok(work @ (Work::Pending | Work::Memory)) = self.0.recv() {
+            if work == Work::Memory {
+                save_memory(union);
+                continue;
+            }
             let due = Instant::now() + LATER;
             let ends = loop {
                 match self
@@ -60,6 +71,7 @@ impl Worklist {
                     .recv_timeout(due.saturating_duration_since(Instant::now()))
                 {
                     Ok(Work::Pending) => {}
+                    Ok(Work::Memory) => save_memory(union),
                     Ok(Work::End) | Err(RecvTimeoutError::Disconnected) => break true,
                     Err(RecvTimeoutError::Timeout) => break false,
                 }
@@ -72,5 +84,18 @@ impl Worklist {
                 return;
             }
         }
+    }
+}
+
+fn save_memory<T: Tree>(union: &Union<T>) {
+    for _ in 0..ROUNDS {
+        let passage = union.pass();
+        let more = union.save_memory();
+        drop(passage);
+        if !more {
+            return;
+        }
+        // Until the kernel has said what it forgot.
+        std::thread::sleep(BETWEEN);
     }
 }

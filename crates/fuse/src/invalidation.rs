@@ -21,6 +21,8 @@ pub(crate) enum Notice {
     Attributes(InodeId),
     /// Attributes and contents of an object.
     Contents(InodeId),
+    /// Objects need not be remembered if nobody uses them.
+    Unused(Vec<InodeId>),
     /// Somebody waits until all before this are delivered.
     Heard(SyncSender<()>),
     /// There will be no more notices.
@@ -46,6 +48,9 @@ impl Notifier {
     }
 }
 
+/// So many objects are named in one message.
+const MOST_UNUSED: usize = 512;
+
 /// Delivers notices until [`Notice::End`].
 pub(crate) fn deliver(notices: &Receiver<Notice>, device: &FuseDevice) {
     for notice in notices {
@@ -58,6 +63,11 @@ pub(crate) fn deliver(notices: &Receiver<Notice>, device: &FuseDevice) {
                 write(device, &[notification::attributes_invalid(*id).bytes()])
             }
             Notice::Contents(id) => write(device, &[notification::contents_invalid(*id).bytes()]),
+            Notice::Unused(ids) => ids.chunks(MOST_UNUSED).try_for_each(|ids| {
+                let head = notification::unused(ids.len());
+                let ids: Vec<u8> = ids.iter().flat_map(|id| id.0.to_ne_bytes()).collect();
+                write(device, &[head.bytes(), &ids])
+            }),
             Notice::Heard(waiting) => {
                 if waiting.try_send(()).is_err() {
                     tracing::debug!("nobody waits for notices any more");
@@ -69,6 +79,9 @@ pub(crate) fn deliver(notices: &Receiver<Notice>, device: &FuseDevice) {
         match delivered {
             // What the kernel does not have it need not forget.
             Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) if matches!(notice, Notice::Unused(_)) => {
+                tracing::debug!(%errno, "the kernel, older than 6.18, forgets nothing on request");
+            }
             Err(errno) => tracing::debug!(?notice, %errno, "notice not delivered"),
         }
     }

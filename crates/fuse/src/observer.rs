@@ -3,13 +3,15 @@
 use rules::Name;
 use union::{InodeId, Observer};
 
-use crate::background::Background;
+use crate::background::{Background, Work};
 use crate::invalidation::{Notice, Notifier};
 
 /// The union's observer: it notes everything down and does nothing itself.
 pub(crate) struct Watcher {
     pub(crate) notifier: Notifier,
     pub(crate) background: Background,
+    /// Whether objects go when the kernel forgets them.
+    pub(crate) may_forget: bool,
 }
 
 impl Observer for Watcher {
@@ -26,6 +28,18 @@ impl Observer for Watcher {
     }
 
     fn work_is_pending(&self) -> bool {
-        self.background.ask()
+        self.background.ask(Work::Pending)
+    }
+
+    fn memory_is_short(&self) {
+        if !self.background.ask(Work::Memory) {
+            tracing::trace!("memory is short at the end of the session");
+        }
+    }
+
+    fn unused(&self, ids: &[InodeId]) {
+        if self.may_forget {
+            self.notifier.note(Notice::Unused(ids.into()));
+        }
     }
 }

@@ -69,6 +69,7 @@ where
         union.set_observer(Box::new(Watcher {
             notifier: notifier.clone(),
             background: background.clone(),
+            may_forget: options.generation.is_none(),
         }));
         let control = Arc::new(Control::new(
             Arc::clone(&union),

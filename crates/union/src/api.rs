@@ -93,6 +93,10 @@ pub trait Observer: Send + Sync {
     fn contents_changed(&self, id: InodeId);
     /// Asks to call `Union::finish_pending` soon, from a thread of its own. `false`: nobody will.
     fn work_is_pending(&self) -> bool;
+    /// Asks to call `Union::save_memory` soon, from a thread of its own.
+    fn memory_is_short(&self) {}
+    /// The union would like these objects to be forgotten, as far as nobody uses them.
+    fn unused(&self, _ids: &[InodeId]) {}
 }
 
 /// Hears of changes that anybody makes in directories of branches, and tells them to `Union::branch_changed`.

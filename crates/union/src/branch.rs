@@ -87,6 +87,12 @@ impl<T: Tree> HandleCache<T> {
         }
     }
 
+    /// Returns how many are open.
+    pub(crate) fn len(&self) -> usize {
+        let open = self.open.lock();
+        open.iter().filter(|dir| dir.strong_count() > 0).count()
+    }
+
     fn opened(&self, dir: &Arc<BranchDir<T>>) {
         let evicted = {
             let mut open = self.open.lock();

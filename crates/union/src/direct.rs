@@ -70,6 +70,7 @@ impl<T: Tree> Union<T> {
     /// Keeps the index that was read anew, and tells what is different in it.
     pub(crate) fn renew(&self, inode: &Arc<Inode<T>>, index: Index) -> Result<()> {
         let directory = inode.dir()?;
+        self.count_index(&index);
         let differences = {
             let mut state = directory.state.write();
             let old = state.index.replace(index);

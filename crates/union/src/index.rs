@@ -3,21 +3,20 @@
 //! A merged directory is read once and then answers for every name, also for missing ones. Changes
 //! made through the union are noted here as they are made.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use indexmap::IndexMap;
 use rules::lookup::{Resolution, Seen, Sighting, dirs, resolve};
 use rules::{BranchIndex, Kind, Name, Time};
 use smallvec::SmallVec;
 
 use crate::failing::Unread;
-
-pub(crate) type Sightings = SmallVec<[Sighting; 2]>;
+use crate::name_table::NameTable;
+pub(crate) use crate::name_table::Sightings;
 
 /// The names of one directory.
 #[derive(Default)]
 pub(crate) struct Index {
-    names: IndexMap<Name, Slot>,
+    names: NameTable,
     /// When each member changed last, to notice changes behind the union's back.
     pub(crate) stamps: Vec<Stamp>,
     /// The members that are watched instead, if all are.
@@ -26,16 +25,10 @@ pub(crate) struct Index {
     stale: bool,
     /// The members that did not answer.
     unread: Option<Unread>,
-    listing: Option<Arc<Listing>>,
+    /// The visible names, while somebody reads them.
+    listing: Weak<Listing>,
     /// What names meant when their topmost branch got another place or left.
     uncovered: Vec<(Name, Resolution)>,
-}
-
-#[derive(Default)]
-struct Slot {
-    sightings: Sightings,
-    kind: Option<Kind>,
-    ino: u64,
 }
 
 /// What a name means, and the inode number of that on its branch, 0 where it is not known.
@@ -76,7 +69,7 @@ impl Index {
     /// Returns what the branches that answer say about a name.
     pub(crate) fn known(&self, name: &[u8]) -> Sightings {
         let slot = self.names.get(name);
-        slot.map(|slot| slot.sightings.clone()).unwrap_or_default()
+        slot.map_or_else(Sightings::new, |slot| slot.sightings.into())
     }
 
     /// Returns what the branches say about a name. One that did not answer may have it, below what is known.
@@ -100,7 +93,7 @@ impl Index {
 
     /// Returns what the branches say about each name.
     pub(crate) fn all(&self) -> impl Iterator<Item = &[Sighting]> {
-        self.names.values().map(|slot| &slot.sightings[..])
+        self.names.iter().map(|(_, slot)| slot.sightings)
     }
 
     /// Returns whether no name is visible.
@@ -111,18 +104,18 @@ impl Index {
 
     /// Returns what a name means.
     pub(crate) fn shown(&self, name: &Name) -> Shown {
-        let slot = self.names.get(name);
-        let resolution = slot.map_or(Resolution::Absent, |slot| resolve(&slot.sightings));
-        let ino = match resolution.branch() {
-            Some(_) => slot.map_or(0, |slot| slot.ino),
-            None => 0,
+        let Some(slot) = self.names.get(name.as_bytes()) else {
+            let resolution = Resolution::Absent;
+            return Shown { resolution, ino: 0 };
         };
+        let resolution = resolve(slot.sightings);
+        let ino = resolution.branch().map_or(0, |_| slot.ino);
         Shown { resolution, ino }
     }
 
     /// Returns the kind and the inode number of what a branch has under a name, if it shows and both are known.
     pub(crate) fn entry_on(&self, branch: BranchIndex, name: &Name) -> Option<(Kind, u64)> {
-        let slot = self.names.get(name)?;
+        let slot = self.names.get(name.as_bytes())?;
         let tops = slot
             .sightings
             .first()
@@ -144,7 +137,7 @@ impl Index {
 
     /// Returns whether a branch has a directory under a name.
     pub(crate) fn has_dir(&self, name: &Name) -> bool {
-        let slot = self.names.get(name);
+        let slot = self.names.get(name.as_bytes());
         slot.is_some_and(|slot| slot.sightings.iter().any(|seen| seen.what == Seen::Dir))
     }
 
@@ -153,26 +146,24 @@ impl Index {
         let visible = self
             .names
             .iter()
-            .filter(|(_, slot)| matches!(resolve(&slot.sightings), Resolution::File(_)));
+            .filter(|(_, slot)| matches!(resolve(slot.sightings), Resolution::File(_)));
         visible.map(|(name, _)| name.clone()).collect()
     }
 
     /// Returns the names that mean something else in another index of the same directory.
     pub(crate) fn differences(&self, new: &Self) -> Vec<Name> {
         let merges = |index: &Self, name: &Name| -> SmallVec<[BranchIndex; 4]> {
-            let slot = index.names.get(name);
-            slot.map_or_else(SmallVec::new, |slot| dirs(&slot.sightings).collect())
+            let slot = index.names.get(name.as_bytes());
+            slot.map_or_else(SmallVec::new, |slot| dirs(slot.sightings).collect())
         };
         let differs = |name: &&Name| {
             let (old, now) = (self.shown(name), new.shown(name));
             let same_ino = old.ino == now.ino || old.ino == 0 || now.ino == 0;
             old.resolution != now.resolution || !same_ino || merges(self, name) != merges(new, name)
         };
-        let gone = self
-            .names
-            .keys()
-            .filter(|name| !new.names.contains_key(*name));
-        let names = new.names.keys().chain(gone);
+        let gone = self.names.iter().map(|(name, _)| name);
+        let gone = gone.filter(|name| !new.names.contains(name.as_bytes()));
+        let names = new.names.iter().map(|(name, _)| name).chain(gone);
         names.filter(differs).cloned().collect()
     }
 
@@ -194,7 +185,7 @@ impl Index {
 
     /// Returns what a branch has under a name.
     pub(crate) fn seen_on(&self, branch: BranchIndex, name: &Name) -> Option<Seen> {
-        let mut sightings = self.names.get(name)?.sightings.iter();
+        let mut sightings = self.names.get(name.as_bytes())?.sightings.iter();
         sightings
             .find(|seen| seen.branch == branch)
             .map(|seen| seen.what)
@@ -208,7 +199,7 @@ impl Index {
         what: Option<Seen>,
         entry: Option<(Kind, u64)>,
     ) -> bool {
-        let Some(slot) = self.names.get(name) else {
+        let Some(slot) = self.names.get(name.as_bytes()) else {
             return what.is_none();
         };
         if self.seen_on(branch, name) != what {
@@ -232,9 +223,9 @@ impl Index {
             (None, _) => self.remove(branch, name),
             (Some(_), Some((kind, ino))) => self.put(branch, name, kind, ino),
             (Some(what), None) => {
-                let slot = self.names.entry(name.clone()).or_default();
-                set(&mut slot.sightings, branch, what);
-                self.listing = None;
+                self.names
+                    .update(name, |slot| set(&mut slot.sightings, branch, what));
+                self.listing = Weak::new();
             }
         }
     }
@@ -261,7 +252,7 @@ impl Index {
     }
 
     pub(crate) fn make_stale(&mut self) {
-        (self.stale, self.listing) = (true, None);
+        (self.stale, self.listing) = (true, Weak::new());
     }
 
     pub(crate) fn is_stale(&self) -> bool {
@@ -275,7 +266,7 @@ impl Index {
             .take()
             .and_then(|unread| unread.renumbered(&number));
         let uncovered = &mut self.uncovered;
-        self.names.retain(|name, slot| {
+        self.names.update_all(|name, slot| {
             let before = resolve(&slot.sightings);
             let top = slot.sightings.first().map(|sighting| sighting.branch);
             slot.sightings
@@ -293,7 +284,6 @@ impl Index {
                 uncovered.push((name.clone(), before));
                 (slot.kind, slot.ino) = (None, 0);
             }
-            !slot.sightings.is_empty()
         });
         self.stamps.retain_mut(|stamp| match number(stamp.branch) {
             Some(branch) => {
@@ -306,21 +296,22 @@ impl Index {
         if let Some(heard) = &mut self.heard {
             *heard = heard.iter().filter_map(|branch| number(*branch)).collect();
         }
-        self.listing = None;
+        self.listing = Weak::new();
     }
 
     /// Adds what a branch has while the branches are read topmost first.
-    pub(crate) fn found(&mut self, branch: BranchIndex, name: Name, kind: Option<Kind>, ino: u64) {
+    pub(crate) fn found(&mut self, branch: BranchIndex, name: &Name, kind: Option<Kind>, ino: u64) {
         let what = if kind == Some(Kind::Dir) {
             Seen::Dir
         } else {
             Seen::File
         };
-        let slot = self.names.entry(name).or_default();
-        if slot.sightings.is_empty() {
-            (slot.kind, slot.ino) = (kind, ino);
-        }
-        slot.sightings.push(Sighting { branch, what });
+        self.names.update(name, |slot| {
+            if slot.sightings.is_empty() {
+                (slot.kind, slot.ino) = (kind, ino);
+            }
+            slot.sightings.push(Sighting { branch, what });
+        });
     }
 
     /// Adds a whiteout that a branch has, or something damaged in its place, while the branches are read. Returns whether
@@ -328,22 +319,42 @@ impl Index {
     pub(crate) fn found_whiteout(
         &mut self,
         branch: BranchIndex,
-        name: Name,
+        name: &Name,
         what: Seen,
         wins: bool,
     ) -> bool {
-        let slot = self.names.entry(name).or_default();
-        let pair = slot
-            .sightings
-            .last()
-            .is_some_and(|sighting| sighting.branch == branch);
-        if pair && wins {
-            slot.sightings.pop();
-        }
-        if !pair || wins {
-            slot.sightings.push(Sighting { branch, what });
-        }
-        pair
+        self.names.update(name, |slot| {
+            let last = slot.sightings.last();
+            let pair = last.is_some_and(|sighting| sighting.branch == branch);
+            if pair && wins {
+                slot.sightings.pop();
+            }
+            if !pair || wins {
+                slot.sightings.push(Sighting { branch, what });
+            }
+            pair
+        })
+    }
+
+    /// Returns whether nothing is lost when it is dropped: it says what the branches say, and nobody relies on hearing of
+    /// what is different next time.
+    pub(crate) fn may_be_read_again(&self) -> bool {
+        !self.stale && self.heard.is_none() && self.uncovered.is_empty() && self.unread.is_none()
+    }
+
+    /// Notes that all members were read.
+    pub(crate) fn complete(&mut self) {
+        self.names.shrink();
+    }
+
+    /// Returns how many names are known.
+    pub(crate) fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Returns how many bytes of memory it takes.
+    pub(crate) fn memory(&self) -> usize {
+        self.names.memory() + self.stamps.capacity() * size_of::<Stamp>()
     }
 
     /// Notes that a branch has an entry now, and no whiteout of it.
@@ -353,59 +364,58 @@ impl Index {
         } else {
             Seen::File
         };
-        let slot = self.names.entry(name.clone()).or_default();
-        set(&mut slot.sightings, branch, what);
-        if slot.sightings[0].branch == branch {
-            (slot.kind, slot.ino) = (Some(kind), ino);
-        }
-        self.listing = None;
+        self.names.update(name, |slot| {
+            set(&mut slot.sightings, branch, what);
+            if slot.sightings[0].branch == branch {
+                (slot.kind, slot.ino) = (Some(kind), ino);
+            }
+        });
+        self.listing = Weak::new();
     }
 
     /// Notes that a branch has a whiteout of a name now, and no entry.
     pub(crate) fn hide(&mut self, branch: BranchIndex, name: &Name) {
-        let slot = self.names.entry(name.clone()).or_default();
-        set(&mut slot.sightings, branch, Seen::Whiteout);
-        self.listing = None;
+        self.names.update(name, |slot| {
+            set(&mut slot.sightings, branch, Seen::Whiteout);
+        });
+        self.listing = Weak::new();
     }
 
     /// Notes that a branch has neither entry nor whiteout of a name now.
     pub(crate) fn remove(&mut self, branch: BranchIndex, name: &Name) {
-        if let Some(slot) = self.names.get_mut(name) {
+        self.names.update(name, |slot| {
             slot.sightings.retain(|sighting| sighting.branch != branch);
-            if slot.sightings.is_empty() {
-                self.names.swap_remove(name);
-            } else {
-                // What shows now was not on top when the branches were read.
-                (slot.kind, slot.ino) = (None, 0);
-            }
-        }
-        self.listing = None;
+            // What shows now was not on top when the branches were read.
+            (slot.kind, slot.ino) = (None, 0);
+        });
+        self.listing = Weak::new();
     }
 
     /// Returns the visible names, in the order in which the branches have them.
     ///
     /// `dev` tells the filesystem of a branch.
     pub(crate) fn listing(&mut self, dev: impl Fn(BranchIndex) -> u64) -> Arc<Listing> {
-        let names = &self.names;
-        let listing = self.listing.get_or_insert_with(|| {
-            let visible = names.iter().filter_map(|(name, slot)| {
-                let branch = resolve(&slot.sightings).branch()?;
-                let Slot { kind, ino, .. } = *slot;
-                Some(ListedName {
-                    name: name.clone(),
-                    kind,
-                    ino,
-                    dev: dev(branch),
-                })
-            });
-            Arc::new(visible.collect())
-        });
-        Arc::clone(listing)
+        if let Some(listing) = self.listing.upgrade() {
+            return listing;
+        }
+        let mut listing = Listing::with_capacity(self.names.len());
+        listing.extend(self.names.iter().filter_map(|(name, slot)| {
+            let branch = resolve(slot.sightings).branch()?;
+            Some(ListedName {
+                name: name.clone(),
+                kind: slot.kind,
+                ino: slot.ino,
+                dev: dev(branch),
+            })
+        }));
+        let listing = Arc::new(listing);
+        self.listing = Arc::downgrade(&listing);
+        listing
     }
 
     /// Returns the listing if it was made since the last change.
     pub(crate) fn ready_listing(&self) -> Option<Arc<Listing>> {
-        self.listing.clone()
+        self.listing.upgrade()
     }
 }
 
@@ -436,8 +446,8 @@ mod tests {
     fn changes_show_in_the_next_listing() {
         let (upper, lower) = (BranchIndex(0), BranchIndex(1));
         let mut index = Index::default();
-        index.found(lower, name("a"), Some(Kind::File), 1);
-        index.found(lower, name("b"), Some(Kind::Dir), 2);
+        index.found(lower, &name("a"), Some(Kind::File), 1);
+        index.found(lower, &name("b"), Some(Kind::Dir), 2);
         assert_eq!(visible(&mut index), ["a", "b"]);
         index.hide(upper, &name("a"));
         assert_eq!(visible(&mut index), ["b"]);
@@ -459,8 +469,8 @@ mod tests {
             (false, Resolution::File(BranchIndex(0))),
         ] {
             let mut index = Index::default();
-            index.found(BranchIndex(0), name("a"), Some(Kind::File), 1);
-            assert!(index.found_whiteout(BranchIndex(0), name("a"), Seen::Whiteout, wins));
+            index.found(BranchIndex(0), &name("a"), Some(Kind::File), 1);
+            assert!(index.found_whiteout(BranchIndex(0), &name("a"), Seen::Whiteout, wins));
             assert_eq!(resolve(&index.sightings(b"a")), expected);
         }
     }

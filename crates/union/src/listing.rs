@@ -4,9 +4,10 @@
 //! that snapshot, so that `telldir` and `seekdir` are exact.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use parking_lot::Mutex;
-use rules::{Attr, Kind};
+use rules::Kind;
 use tree::Tree;
 
 use crate::api::{Entry, InodeId, Listed};
@@ -14,6 +15,70 @@ use crate::error::Result;
 use crate::index::{ListedName, Listing};
 use crate::inode::{Inode, Key};
 use crate::union::Union;
+
+/// Whether those who read a directory want to know more than names.
+///
+/// The kernel asks for both as long as it can get both, and looks up by itself what it did not get. Of most directories
+/// everything is told at once: it costs little, and most who list look at what they found. Of a large one the rest is told
+/// as names first; lookups then show that somebody wants more.
+#[derive(Default)]
+pub(crate) struct Demand {
+    /// Names were told without their objects.
+    names_alone: AtomicBool,
+    /// So was a whole listing, which the kernel may keep.
+    listed_alone: AtomicBool,
+    /// Names that were looked up since.
+    lookups: AtomicU32,
+}
+
+/// So many names of a directory are told with their objects in any case.
+const AT_ONCE: usize = 512;
+/// So many are told alone, to see whether somebody looks them up.
+const PROBE: usize = 16;
+/// So many of those show that somebody does.
+const DEMANDED: u32 = 8;
+
+impl Demand {
+    /// Notes that a name was looked up; returns whether that shows that somebody looks at names of a listing that the kernel
+    /// keeps.
+    pub(crate) fn looked_up(&self) -> bool {
+        // One that is just being read is left alone: told that it is wrong, the kernel would not begin it again.
+        self.names_alone.load(Ordering::Relaxed)
+            && self.lookups.fetch_add(1, Ordering::Relaxed) + 1 >= DEMANDED
+            && self.listed_alone.swap(false, Ordering::Relaxed)
+    }
+
+    /// Notes that a listing came to its end.
+    fn listed(&self) {
+        if self.names_alone.load(Ordering::Relaxed)
+            && self.lookups.load(Ordering::Relaxed) < DEMANDED
+        {
+            self.listed_alone.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns whether the object at a position is wanted beside its name.
+    fn is_for(&self, at: usize) -> bool {
+        at < AT_ONCE || self.lookups.load(Ordering::Relaxed) >= DEMANDED
+    }
+
+    /// Returns where a listing that goes on at a position is interrupted, so that demand can show.
+    fn pause(&self, start: usize) -> usize {
+        match start {
+            ..AT_ONCE => AT_ONCE,
+            AT_ONCE if !self.is_for(start) => {
+                self.lookups.store(0, Ordering::Relaxed);
+                self.names_alone.store(true, Ordering::Relaxed);
+                AT_ONCE + PROBE
+            }
+            // Whoever begins in the middle shows demand as well.
+            _ => {
+                self.names_alone.store(true, Ordering::Relaxed);
+                usize::MAX
+            }
+        }
+    }
+}
 
 /// An open directory.
 pub struct DirStream<T: Tree> {
@@ -85,8 +150,19 @@ impl<T: Tree> Union<T> {
             }
         }
         let start = usize::try_from(offset.saturating_sub(FIRST)).unwrap_or(usize::MAX);
-        for (at, listed) in listing.iter().enumerate().skip(start) {
-            let entry = if with_entries {
+        self.mind_limit_sometimes();
+        let demand = &stream.inode.dir()?.demand;
+        let pause = if with_entries {
+            demand.pause(start)
+        } else {
+            usize::MAX
+        };
+        if with_entries && start >= listing.len() {
+            demand.listed();
+        }
+        let range = listing.iter().enumerate().take(pause).skip(start);
+        for (at, listed) in range {
+            let entry = if with_entries && demand.is_for(at) {
                 self.listed_entry(stream, listed)?
             } else {
                 None
@@ -155,14 +231,13 @@ impl<T: Tree> Union<T> {
         if self.dialect.check(listed.name.as_bytes()).is_err() {
             return Ok(None);
         }
-        let found = match self.find(&stream.inode, &listed.name) {
-            Ok(found) => found,
+        match self.find_entry(&stream.inode, &listed.name) {
+            Ok(found) => Ok(found),
             Err(error) => {
                 tracing::debug!(name = %listed.name, %error, "listed without attributes");
-                None
+                Ok(None)
             }
-        };
-        Ok(found.map(|(inode, attr): (_, Attr)| Entry { id: inode.id, attr }))
+        }
     }
 
     fn listed_own_number(&self, inode: &Inode<T>) -> u64 {
@@ -177,10 +252,10 @@ impl<T: Tree> Union<T> {
 
     fn listed_number(&self, stream: &DirStream<T>, listed: &ListedName) -> u64 {
         if listed.ino == 0 {
-            return match self.find(&stream.inode, &listed.name) {
-                Ok(Some((inode, attr))) => {
-                    self.inodes.forget(&inode, 1);
-                    attr.ino
+            return match self.find_entry(&stream.inode, &listed.name) {
+                Ok(Some(entry)) => {
+                    self.inodes.forget_by_id(entry.id, 1);
+                    entry.attr.ino
                 }
                 Ok(None) | Err(_) => 1,
             };

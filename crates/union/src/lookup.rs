@@ -10,7 +10,7 @@ use tree::{Object, Tree};
 use crate::api::{Entry, InodeId};
 use crate::branch::BranchDir;
 use crate::error::{Error, Refusal, Result};
-use crate::inode::{Inode, NewBody};
+use crate::inode::{Inode, Key, Meeting, Met, NewBody};
 use crate::members::candidates;
 use crate::union::Union;
 
@@ -20,13 +20,21 @@ const ATTEMPTS: usize = 16;
 impl<T: Tree> Union<T> {
     /// Looks a name up; `None` when there is none. `EPERM` for a reserved name, `ENAMETOOLONG`.
     pub fn lookup(&self, parent: InodeId, name: &[u8]) -> Result<Option<Entry>> {
-        let found = if whiteout::is_reserved(name) && self.shows_marks() {
-            self.find_mark(&self.directory(parent)?, name)?
-        } else {
-            let name = self.dialect.check(name)?;
-            self.find(&self.directory(parent)?, &name)?
-        };
-        Ok(found.map(|(inode, attr)| Entry { id: inode.id, attr }))
+        if whiteout::is_reserved(name) && self.shows_marks() {
+            let found = self.find_mark(&self.directory(parent)?, name)?;
+            return Ok(found.map(|(inode, attr)| Entry { id: inode.id, attr }));
+        }
+        let name = self.dialect.check(name)?;
+        let directory = self.directory(parent)?;
+        let found = self.find_entry(&directory, &name)?;
+        if found.is_some() {
+            if directory.dir()?.demand.looked_up() {
+                // A listing that the front end keeps has names alone: whoever reads on is told more.
+                self.contents_differ(&directory);
+            }
+            self.mind_limit_sometimes();
+        }
+        Ok(found)
     }
 
     /// Takes one more reference to an object that is known.
@@ -76,6 +84,13 @@ impl<T: Tree> Union<T> {
         parent: &Arc<Inode<T>>,
         name: &Name,
     ) -> Result<Option<(Arc<Inode<T>>, Attr)>> {
+        let found = self.find_entry(parent, name)?;
+        let inode = |entry: Entry| Ok((self.inodes.get(entry.id)?, entry.attr));
+        found.map(inode).transpose()
+    }
+
+    /// As `find`, for callers that need no inode: there may be no more of it than a note.
+    pub(crate) fn find_entry(&self, parent: &Arc<Inode<T>>, name: &Name) -> Result<Option<Entry>> {
         for _ in 0..ATTEMPTS {
             let sightings = self.sightings(parent, name)?;
             match resolve(&sightings) {
@@ -87,8 +102,8 @@ impl<T: Tree> Union<T> {
                     }
                 }
                 Resolution::Dir(_) => {
-                    if let Some(found) = self.find_dir(parent, name, &sightings)? {
-                        return Ok(Some(found));
+                    if let Some((inode, attr)) = self.find_dir(parent, name, &sightings)? {
+                        return Ok(Some(Entry { id: inode.id, attr }));
                     }
                 }
             }
@@ -103,7 +118,7 @@ impl<T: Tree> Union<T> {
         parent: &Arc<Inode<T>>,
         name: &Name,
         branch: BranchIndex,
-    ) -> Result<Option<(Arc<Inode<T>>, Attr)>> {
+    ) -> Result<Option<Entry>> {
         let Some(dir) = parent.dir()?.state.read().member(branch).cloned() else {
             return Ok(None);
         };
@@ -111,6 +126,24 @@ impl<T: Tree> Union<T> {
             return Ok(None);
         };
         let canonical = self.canonical(&attr);
+        let meeting = Meeting {
+            parent,
+            name,
+            dir: &dir,
+            kind: canonical.kind,
+        };
+        if let Some(met) = self.meet(&canonical, &meeting) {
+            if !met.confirmed {
+                if !self.still(parent, name, Resolution::File(branch)) {
+                    // As below.
+                    self.inodes.forget_by_id(met.id, 1);
+                    return Ok(None);
+                }
+                self.inodes.confirm(met.id);
+            }
+            attr.ino = met.number;
+            return Ok(Some(Entry { id: met.id, attr }));
+        }
         let inode = self
             .inodes
             .intern(&canonical, || self.new_body(&canonical, branch, &dir, name));
@@ -156,7 +189,7 @@ impl<T: Tree> Union<T> {
         self.inodes.add_name(&inode, parent, name);
         if elsewhere || moved {
             return match self.attr_of(&inode) {
-                Ok(attr) => Ok(Some((inode, attr))),
+                Ok(attr) => Ok(Some(Entry { id: inode.id, attr })),
                 Err(error) => {
                     self.inodes.forget(&inode, 1);
                     let gone = error == Errno::NOENT.into();
@@ -166,7 +199,17 @@ impl<T: Tree> Union<T> {
         }
         attr.ino = inode.number;
         self.tell(&inode, &attr);
-        Ok(Some((inode, attr)))
+        Ok(Some(Entry { id: inode.id, attr }))
+    }
+
+    /// Takes a reference to an object that is no directory, if a note of it does.
+    fn meet(&self, canonical: &Attr, meeting: &Meeting<'_, T>) -> Option<Met> {
+        if self.watches() {
+            // What the front end is told is to be remembered as well.
+            return None;
+        }
+        let is_plain = || self.pseudo_linked_body(canonical).is_none();
+        self.inodes.meet(Key::of(canonical), meeting, is_plain)
     }
 
     fn new_body(

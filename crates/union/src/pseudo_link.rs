@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rules::{Attr, BranchIndex, Errno, Kind, Name, whiteout};
 use tree::{Access, Object, Tree};
@@ -40,12 +41,23 @@ impl<T: Tree> Union<T> {
 
     /// Returns the key under which the inode of what has this key is known.
     pub(crate) fn canonical_key(&self, key: Key) -> Key {
+        if !self.has_pseudo_links() {
+            return key;
+        }
         let links = self.pseudo_links.read();
         links.originals.get(&key).copied().unwrap_or(key)
     }
 
+    /// Returns whether there may be any: every lookup asks, and finds none to look for in most unions.
+    fn has_pseudo_links(&self) -> bool {
+        self.had_pseudo_links.load(Ordering::Acquire)
+    }
+
     /// Returns where an object is that was copied up under another name.
     pub(crate) fn pseudo_linked_body(&self, canonical: &Attr) -> Option<NewBody<T>> {
+        if !self.has_pseudo_links() {
+            return None;
+        }
         let links = self.pseudo_links.read();
         let record = links.by_original.get(&Key::of(canonical))?;
         let place = Some((self.store(record.branch), record.stored.clone()));
@@ -78,6 +90,7 @@ impl<T: Tree> Union<T> {
             }
             linked => linked?,
         }
+        self.had_pseudo_links.store(true, Ordering::Release);
         let mut links = self.pseudo_links.write();
         links.originals.insert(Key::of(copy), key);
         let record = Record {

@@ -3,6 +3,7 @@
 //! What an interrupted operation left in a writable branch is put right when its directory is read.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rules::whiteout::{Purpose, Temporary};
 use rules::{Attr, BranchIndex, Errno, Name};
@@ -32,6 +33,10 @@ impl<T: Tree> Union<T> {
         ask: impl Fn(&Index) -> R,
     ) -> Result<R> {
         let directory = inode.dir()?;
+        let round = self.account.round();
+        if directory.used.load(Ordering::Relaxed) != round {
+            directory.used.store(round, Ordering::Relaxed);
+        }
         for _ in 0..ATTEMPTS {
             self.recheck(inode)?;
             if directory.state.read().shows_records {
@@ -177,6 +182,7 @@ impl<T: Tree> Union<T> {
         }
         above.retain(|branch| members.iter().all(|member| member.index() != *branch));
         index.miss(Unread::new(unread, above));
+        index.complete();
         Ok(index)
     }
 
@@ -213,7 +219,7 @@ impl<T: Tree> Union<T> {
         let mut recorded = false;
         for found in self.dialect.read(member)? {
             match found {
-                Found::Entry(entry) => index.found(branch, entry.name, entry.kind, entry.ino),
+                Found::Entry(entry) => index.found(branch, &entry.name, entry.kind, entry.ino),
                 Found::Whiteout(name, what) if powers.whiteouts => whiteouts.push((name, what)),
                 Found::Temporary(name, temporary) if powers.writable => {
                     left_over.push((name, temporary));
@@ -227,7 +233,7 @@ impl<T: Tree> Union<T> {
             // Where changes are made, an entry beside its whiteout is one whose operation did
             // not get to its end, and it still counts. In a layer, the whiteout does, as in AUFS.
             let wins = !powers.writable;
-            if index.found_whiteout(branch, name.clone(), what, wins) && !wins {
+            if index.found_whiteout(branch, &name, what, wins) && !wins {
                 self.dialect
                     .remove_beside(member.tree(), &*member.open()?, &name)?;
                 repaired = true;

@@ -240,6 +240,8 @@ impl<T: Tree> Union<T> {
         self.lend_what_bypasses(&inodes);
         self.next_generation();
         self.look_again(&inodes, changed, concerned);
+        drop(inodes);
+        self.inodes.settle();
     }
 
     /// Gives an object the new numbers of its branches; one whose branch is gone is gone with it.
@@ -451,7 +453,7 @@ impl<T: Tree> Union<T> {
     fn part_number(&self, inode: &Inode<T>, key: Key) {
         if self.inodes.number(key) == inode.number {
             let number = inode.number ^ PARTED;
-            self.inodes.copies.write().insert(key, number);
+            self.inodes.copies.insert(key, number);
         }
     }
 

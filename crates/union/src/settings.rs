@@ -82,6 +82,8 @@ pub struct Settings {
     pub sum_space: bool,
     /// How many directories stay open.
     pub open_dirs: usize,
+    /// How many bytes of memory names and objects may take before some of what is not in use is given up.
+    pub memory_limit: Option<usize>,
     /// How many files of lower branches stay open although nobody uses them, where nobody else changes the branches.
     pub idle_files: usize,
 }
@@ -115,6 +117,7 @@ impl Settings {
             durable: true,
             sum_space: false,
             open_dirs: 512,
+            memory_limit: None,
             idle_files: 512,
         }
     }

@@ -16,6 +16,7 @@ use crate::dialect::Dialect;
 use crate::error::{Error, Refusal, Result};
 use crate::gate::{Gate, Passage};
 use crate::inode::{Inode, NewBody, Table};
+use crate::memory::Account;
 use crate::open_file::IdleFiles;
 use crate::placement::Remembered;
 use crate::pseudo_link::PseudoLinks;
@@ -35,6 +36,8 @@ pub struct Union<T: Tree> {
     pub(crate) dialect: Dialect,
     pub(crate) inodes: Table<T>,
     pub(crate) pseudo_links: RwLock<PseudoLinks>,
+    /// Whether there ever was one.
+    pub(crate) had_pseudo_links: AtomicBool,
     /// Temporary names that operations in progress use; all others are left over.
     pub(crate) in_progress: Mutex<HashSet<Name>>,
     /// Objects whose copies are not published yet, each with a reference.
@@ -43,6 +46,8 @@ pub struct Union<T: Tree> {
     pub(crate) remembered: Remembered,
     observer: OnceLock<Box<dyn Observer>>,
     watcher: OnceLock<Arc<dyn Watcher<T>>>,
+    /// What names and objects take.
+    pub(crate) account: Account,
     /// Counts direct changes that may concern what other directories merge.
     pub(crate) generation: AtomicU64,
 }
@@ -102,9 +107,7 @@ impl<T: Tree> Union<T> {
             })?;
         let members = merged(roots.iter().cloned(), |dir| dialect.is_opaque(dir))
             .map_err(|error| OpenError::Branch { index: 0, error })?;
-        inodes
-            .intern(&attr, || NewBody::Dir(members))
-            .confirm(|| true);
+        inodes.set_root(&attr, NewBody::Dir(members));
         Ok(Self {
             roots: ArcSwap::from_pointee(roots),
             remembered: Remembered::new(settings.create),
@@ -117,10 +120,12 @@ impl<T: Tree> Union<T> {
             dialect,
             inodes,
             pseudo_links: RwLock::default(),
+            had_pseudo_links: AtomicBool::new(false),
             in_progress: Mutex::default(),
             pending: Mutex::default(),
             observer: OnceLock::new(),
             watcher: OnceLock::new(),
+            account: Account::default(),
             generation: AtomicU64::new(0),
         })
     }
@@ -214,16 +219,19 @@ impl<T: Tree> Union<T> {
         !self.roots().iter().any(|root| root.powers().writable)
     }
 
+    /// Returns how many directories of branches are open.
+    pub(crate) fn open_directories(&self) -> usize {
+        self.cache.len() + self.roots().len()
+    }
+
     /// Returns how many objects the front end holds.
     pub fn inodes_held(&self) -> usize {
-        self.inodes.len()
+        self.inodes.held().objects
     }
 
     /// Gives back references that replies handed out.
     pub fn forget(&self, id: InodeId, count: u64) {
-        if let Ok(inode) = self.inodes.get(id) {
-            self.inodes.forget(&inode, count);
-        }
+        self.inodes.forget_by_id(id, count);
     }
 
     /// Returns space and limits: those of the topmost branch, or of all filesystems together.

@@ -73,7 +73,7 @@ impl<T: Tree> Union<T> {
 
     pub(crate) fn users_of(&self, branch: &Arc<Placed<T>>, in_use: &[Vec<Name>]) -> Vec<InTheWay> {
         let mut found = Vec::new();
-        for inode in self.inodes.all() {
+        for inode in self.inodes.awake() {
             let what = if let Ok(other) = inode.other() {
                 let state = other.state.read();
                 let open = state.opens > 0 && state.branch == branch.index();
@@ -110,7 +110,7 @@ impl<T: Tree> Union<T> {
                 state.bypassed && state.written && state.branch == branch.index()
             })
         };
-        let inodes = self.inodes.all();
+        let inodes = self.inodes.awake();
         let found = inodes.iter().filter(|inode| writes(inode));
         found
             .map(|inode| InTheWay {

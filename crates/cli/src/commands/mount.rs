@@ -25,7 +25,13 @@ use crate::run_state;
 
 /// `plywood mount`
 pub(crate) fn run(arguments: command_line::Mount) -> anyhow::Result<Exit> {
-    let options = options::join(arguments.options.iter().map(OsString::as_os_str));
+    let limit = arguments.memory_limit.map(|size| {
+        let mut word = OsString::from("memory_limit=");
+        word.push(size);
+        word
+    });
+    let words = arguments.options.iter().chain(&limit);
+    let options = options::join(words.map(OsString::as_os_str));
     mount(&Request {
         source: arguments.source,
         dir: arguments.dir,

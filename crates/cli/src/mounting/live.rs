@@ -163,6 +163,9 @@ where
     }
 
     fn reconfigure(&mut self, parsed: MountOptions, look_again: bool) -> anyhow::Result<()> {
+        let mut parsed = parsed;
+        let limit = &mut parsed.generic.memory_limit;
+        *limit = limit.or(self.parsed.generic.memory_limit);
         let before = self.union.settings();
         let wanted = union::Settings {
             open_dirs: before.open_dirs,
@@ -180,6 +183,7 @@ where
         let mut kept = parsed;
         let given = std::mem::replace(&mut kept.generic, self.parsed.generic.clone());
         kept.generic.read_only = given.read_only;
+        kept.generic.memory_limit = given.memory_limit;
         if given.timeouts != Timeouts::default() {
             kept.generic.timeouts = given.timeouts;
         }

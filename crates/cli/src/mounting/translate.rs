@@ -63,6 +63,10 @@ pub(crate) fn settings(parsed: &MountOptions, open_files: u64) -> Settings {
         durable: !asked.volatile,
         sum_space: asked.free_space == FreeSpace::Sum,
         open_dirs: usize::try_from(quarter).unwrap_or(512),
+        memory_limit: parsed
+            .generic
+            .memory_limit
+            .map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
         idle_files: usize::try_from((open_files / 4).min(MOST_IDLE_FILES)).unwrap_or(512),
         ..Settings::new(dialect)
     }

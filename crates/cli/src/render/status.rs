@@ -101,7 +101,7 @@ impl Report {
                 0 => String::new(),
                 count => format!(", up to {count} files kept open"),
             };
-            line("inodes", &format!("{}{idle}", counts.inodes));
+            line("inodes", &format!("{}{idle}", inodes(counts)));
             line("requests", &requests(counts));
         }
         format!("{}\n{text}", self.title())
@@ -117,6 +117,22 @@ impl Report {
         let read_only = if self.read_only { ", read-only" } else { "" };
         format!("{mount_point} ({fstype}, {source}{read_only})")
     }
+}
+
+fn inodes(counts: &Counts) -> String {
+    let Some(known) = counts.known else {
+        return counts.inodes.to_string();
+    };
+    let limit = known.limit.map(|limit| format!(" of {}", limit / 1024));
+    format!(
+        "{} in {}{} KiB, {} names of {} directories, {} directories open",
+        counts.inodes,
+        known.bytes / 1024,
+        limit.unwrap_or_default(),
+        known.names,
+        known.directories,
+        known.open_directories
+    )
 }
 
 fn requests(counts: &Counts) -> String {

@@ -7,6 +7,7 @@ use super::replies::out_header;
 
 const NOTIFY_INVAL_INODE: i32 = 2;
 const NOTIFY_INVAL_ENTRY: i32 = 3;
+const NOTIFY_PRUNE: i32 = 9;
 
 /// Builds a message that an object's attributes are no longer what they were.
 pub fn attributes_invalid(id: InodeId) -> Record<40> {
@@ -26,6 +27,13 @@ pub fn entry_invalid(parent: InodeId, name: &[u8]) -> Record<32> {
         .record(0, &out_header(length, NOTIFY_INVAL_ENTRY, 0))
         .u64(16, parent.0)
         .u32(24, name.len() as u32)
+}
+
+/// Builds the front of a message that so many objects need not be remembered; their numbers follow.
+pub fn unused(count: usize) -> Record<32> {
+    Record::new()
+        .record(0, &out_header(32 + 8 * count, NOTIFY_PRUNE, 0))
+        .u32(16, count as u32)
 }
 
 fn inode_invalid(id: InodeId, offset: i64) -> Record<40> {
@@ -54,5 +62,7 @@ mod tests {
         assert_eq!(longs(contents.bytes()), [2 << 32 | 40, 0, 5, 0, 0]);
         let entry = entry_invalid(InodeId(6), b"abc");
         assert_eq!(longs(entry.bytes()), [3 << 32 | 36, 0, 6, 3]);
+        let unused = unused(2);
+        assert_eq!(longs(unused.bytes()), [9 << 32 | 48, 0, 2, 0]);
     }
 }

@@ -77,6 +77,8 @@ pub struct Generic {
     pub subtype: Option<OsString>,
     /// `max_read=`
     pub max_read: Option<u32>,
+    /// `memory_limit=`: how many bytes names and objects may take.
+    pub memory_limit: Option<u64>,
     /// `timeout=` and its kin.
     pub timeouts: Timeouts,
     /// `context=` and its kin, whole words for the mount call.
@@ -126,6 +128,7 @@ pub(super) const WORDS: &[&str] = &[
     "fsname",
     "subtype",
     "max_read",
+    "memory_limit",
     "timeout",
     "entry_timeout",
     "attr_timeout",
@@ -265,6 +268,7 @@ fn mount_type(word: &Word<'_>, generic: &mut Generic) -> Result<bool, OptionErro
         b"fsname" => generic.source = Some(word.text()?),
         b"subtype" => generic.subtype = Some(word.text()?),
         b"max_read" => generic.max_read = Some(word.number()?),
+        b"memory_limit" => generic.memory_limit = Some(word.size()?),
         b"threaded" => generic.single_threaded = !word.one_zero()?,
         b"max_idle_threads" | b"max_threads" => drop(word.number::<u32>()?),
         b"context" | b"fscontext" | b"defcontext" | b"rootcontext" => {

@@ -269,7 +269,7 @@ fn generic_words_mean_what_mount_says() {
     let generic = parse(
         "defaults,noauto,user=joe,exec,nofail,_netdev,x-systemd.automount,comment=a=b,ro,rw,ro,\
          noatime,nodiratime,lazytime,sync,async,dirsync,allow_other,default_permissions,\
-         fsname=my\\,disk,subtype=aufs,max_read=131072,entry_timeout=1,negative_timeout=2.5,\
+         fsname=my\\,disk,subtype=aufs,max_read=131072,memory_limit=64M,entry_timeout=1,negative_timeout=2.5,\
          ac_attr_timeout=0,kernel_cache,big_writes,debug,nonempty,silent,quiet",
     )
     .generic;
@@ -287,6 +287,7 @@ fn generic_words_mean_what_mount_says() {
         source: Some("my,disk".into()),
         subtype: Some("aufs".into()),
         max_read: Some(131_072),
+        memory_limit: Some(64 << 20),
         timeouts: Timeouts {
             entry: Some(Duration::from_secs(1)),
             attributes: None,

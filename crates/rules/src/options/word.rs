@@ -198,6 +198,19 @@ impl<'a> Word<'a> {
         digits(self.value()?).ok_or_else(|| self.bad("a number"))
     }
 
+    /// Returns the value as a number of bytes, which may be given in K, M or G of 1024.
+    pub(super) fn size(&self) -> Result<u64, OptionError> {
+        let value = self.value()?;
+        let (number, unit) = match value.split_last() {
+            Some((b'k' | b'K', number)) => (number, 10),
+            Some((b'm' | b'M', number)) => (number, 20),
+            Some((b'g' | b'G', number)) => (number, 30),
+            _ => (value, 0),
+        };
+        let bytes = digits::<u64>(number).and_then(|number| number.checked_mul(1 << unit));
+        bytes.ok_or_else(|| self.bad("a number of bytes, or of K, M or G"))
+    }
+
     /// Returns the value as a number of seconds, which may have decimals.
     pub(super) fn seconds(&self) -> Result<Duration, OptionError> {
         std::str::from_utf8(self.value()?)

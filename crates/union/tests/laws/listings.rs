@@ -1,8 +1,11 @@
 //! Reading a directory while it changes.
 
+use std::sync::{Arc, Mutex};
+
 use proptest::collection::vec;
 use proptest::prelude::*;
-use union::{DirStream, InodeId};
+use rules::Name;
+use union::{DirStream, InodeId, Observer};
 
 use crate::client::Client;
 use crate::operation::Op;
@@ -139,4 +142,97 @@ proptest! {
             prop_assert_eq!(&read(&client.union, &stream, from, 99)[..], &all[at + 1..]);
         }
     }
+}
+
+/// Directories whose cached listings are to be dropped.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Vec<InodeId>>>);
+
+impl Observer for Told {
+    fn entry_changed(&self, _: InodeId, _: &Name) {}
+    fn attributes_changed(&self, _: InodeId) {}
+    fn contents_changed(&self, id: InodeId) {
+        self.0.lock().unwrap().push(id);
+    }
+    fn work_is_pending(&self) -> bool {
+        false
+    }
+}
+
+/// Reads a directory to its end as a kernel does that asks for objects too; returns the names with whether their objects came.
+/// `see` is told each part before the next one is asked for.
+fn read_with_objects(
+    union: &MemoryUnion,
+    mut see: impl FnMut(&[(String, bool)]),
+) -> Vec<(String, bool)> {
+    let stream = union.open_dir(InodeId::ROOT).unwrap();
+    let mut all = Vec::new();
+    loop {
+        let mut part = Vec::new();
+        let mut sink = |listed: union::Listed<'_>| {
+            if part.len() == 190 {
+                return false;
+            }
+            let name = String::from_utf8(listed.name.to_vec()).unwrap();
+            if let Some(entry) = &listed.entry {
+                union.forget(entry.id, 1);
+            }
+            part.push((name, listed.entry.is_some()));
+            true
+        };
+        // Offsets count names.
+        let from = all.len() as u64;
+        union.read_dir(&stream, from, true, &mut sink).unwrap();
+        if part.is_empty() {
+            return all;
+        }
+        see(&part);
+        all.extend(part);
+    }
+}
+
+#[test]
+fn objects_of_a_large_directory_are_told_as_long_as_somebody_looks_at_them() {
+    let names: String = (0..3_000).map(|n| format!("f{n}\n")).collect();
+    let stack = Plan::aufs(&[(Mode::Rw, ""), (Mode::Ro, &names)]).build();
+    let union = stack.mount();
+    let objects = |all: &[(String, bool)]| all.iter().filter(|(_, object)| *object).count();
+
+    let all = read_with_objects(&union, |_| ());
+    assert_eq!(all.len(), 3_002, "every name, and each once");
+    assert!((256..=1024).contains(&objects(&all)), "{}", objects(&all));
+
+    let told = Told::default();
+    union.set_observer(Box::new(told.clone()));
+    // Who looks at each name before reading on is told what it would ask for.
+    let look_up = |part: &[(String, bool)]| {
+        for (name, _) in part
+            .iter()
+            .filter(|(name, object)| !object && name.starts_with('f'))
+        {
+            let found = union
+                .lookup(InodeId::ROOT, name.as_bytes())
+                .unwrap()
+                .unwrap();
+            union.forget(found.id, 1);
+        }
+    };
+    let all = read_with_objects(&union, look_up);
+    assert_eq!(all.len(), 3_002);
+    assert!(objects(&all) > 2_950, "{}", objects(&all));
+    let told = told.0.lock().unwrap();
+    assert_eq!(
+        told[..],
+        [InodeId::ROOT],
+        "a cached listing of names is dropped, once"
+    );
+}
+
+#[test]
+fn objects_of_an_ordinary_directory_are_told_at_once() {
+    let names: String = (0..500).map(|n| format!("f{n}\n")).collect();
+    let stack = Plan::aufs(&[(Mode::Rw, ""), (Mode::Ro, &names)]).build();
+    let all = read_with_objects(&stack.mount(), |_| ());
+    let without: Vec<_> = all.iter().filter(|(_, object)| !object).collect();
+    assert_eq!((all.len(), without.len()), (502, 2), "{without:?}");
 }

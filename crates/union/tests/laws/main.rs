@@ -17,6 +17,7 @@ mod handles;
 mod idle_files;
 mod listings;
 mod lower_permissions;
+mod memory;
 mod merge_down;
 mod merging;
 mod move_down;

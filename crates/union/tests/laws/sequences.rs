@@ -34,6 +34,7 @@ pub(crate) enum Step {
     MakeIn(usize, String, bool),
     /// Gives all references back that no open file needs.
     Forget,
+    SaveMemory,
     /// Closes everything and mounts the branches again.
     Remount,
     /// Mounts the branches again; the union did not come to its end.
@@ -64,6 +65,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         2 => any_path().prop_map(Step::Enter),
         3 => (0..3usize, "[a-c]", any::<bool>()).prop_map(|(n, name, dir)| Step::MakeIn(n, name, dir)),
         2 => Just(Step::Forget),
+        4 => Just(Step::SaveMemory),
         1 => Just(Step::Remount),
         1 => Just(Step::Crash),
     ]
@@ -76,7 +78,10 @@ proptest! {
     fn a_union_stays_in_step_with_a_plain_directory(
         plan in any_plan(),
         steps in vec(any_step(), 1..50),
+        limited in any::<bool>(),
     ) {
+        // What is given up comes back when it is needed, and nothing looks different.
+        let plan = plan.with(|settings| settings.memory_limit = limited.then_some(1));
         // Where readers keep the original, a plain directory says something else.
         let plan = plan.with(|settings| settings.copy_up_on_open = false);
         if let Err(broken) = try_sequence(&plan, &steps) {
@@ -167,6 +172,10 @@ impl Walk {
             Step::MakeIn(n, name, dir) => self.make_in(*n, name, *dir),
             Step::Forget => {
                 self.client.forget_all();
+                Ok(())
+            }
+            Step::SaveMemory => {
+                self.client.union.save_memory();
                 Ok(())
             }
             Step::Remount => self.remount(),
