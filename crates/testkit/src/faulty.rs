@@ -198,16 +198,25 @@ pub struct Faulty<T> {
 
 /// Whether a disk is gone: every call by name is `EIO` then. Clones are the same disk.
 #[derive(Debug, Clone, Default)]
-pub struct Gone(Arc<AtomicBool>);
+pub struct Gone {
+    gone: Arc<AtomicBool>,
+    asked: Arc<AtomicU64>,
+}
 
 impl Gone {
     /// Takes the disk away, or brings it back as it was.
     pub fn set(&self, gone: bool) {
-        self.0.store(gone, Ordering::Relaxed);
+        self.gone.store(gone, Ordering::Relaxed);
+    }
+
+    /// Returns how many calls by name there were, each at least a system call on a disk.
+    pub fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
     }
 
     fn check(&self) -> Result<(), Errno> {
-        if self.0.load(Ordering::Relaxed) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        if self.gone.load(Ordering::Relaxed) {
             Err(Errno::IO)
         } else {
             Ok(())

@@ -5,16 +5,16 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
 use parking_lot::Mutex;
 use rules::renamed::TreeId;
-use rules::{BranchIndex, Errno, Name, Powers};
+use rules::{Attr, BranchIndex, Errno, Name, Powers};
 use tree::{Object, Tree};
 
 use crate::api::BranchId;
-use crate::renamed::{RenamedDirs, tree_id};
+use crate::renamed::RenamedDirs;
 
 /// One directory tree of the union with what it may be used for.
 pub struct Branch<T: Tree> {
@@ -34,12 +34,14 @@ pub(crate) struct Placed<T: Tree> {
     powers: AtomicU32,
     /// The filesystem that its root is on.
     pub(crate) dev: u64,
+    /// The inode number of its root.
+    ino: u64,
     /// When it did not answer last.
     pub(crate) failed: Mutex<Option<Instant>>,
-    /// How the records of renamed directories name it.
-    pub(crate) tree_id: TreeId,
-    /// Which of its directories have such records.
-    pub(crate) renamed: RenamedDirs,
+    /// How the records of renamed directories name it, once somebody asked.
+    tree_id: OnceLock<TreeId>,
+    /// Which of its directories have such records, once somebody asked: a mount asks nothing of a branch that can wait.
+    renamed: OnceLock<RenamedDirs>,
     /// Whether its filesystem has files without names, as far as is known.
     nameless: AtomicBool,
     cache: Arc<HandleCache<T>>,
@@ -62,6 +64,32 @@ impl<T: Tree> Placed<T> {
 
     pub(crate) fn powers(&self) -> Powers {
         Powers::from_bits(self.powers.load(Ordering::Relaxed))
+    }
+
+    /// Returns how the records of renamed directories name the branch.
+    pub(crate) fn tree_id(&self) -> TreeId {
+        if let Some(known) = self.tree_id.get() {
+            return known.clone();
+        }
+        let stat = self.tree.root().and_then(|root| self.tree.stat_fs(&root));
+        match stat {
+            Ok(stat) => {
+                let id = || TreeId::new(stat.fsid, self.dev, self.ino);
+                self.tree_id.get_or_init(id).clone()
+            }
+            // Next time it may answer.
+            Err(_) => TreeId::new(0, self.dev, self.ino),
+        }
+    }
+
+    /// Returns which directories are renamed, as far as that is known; the first time reads the list of the branch.
+    pub(crate) fn renamed(&self) -> &RenamedDirs {
+        self.renamed.get_or_init(|| RenamedDirs::load(&self.tree))
+    }
+
+    /// The same, unless nobody needed it yet.
+    pub(crate) fn renamed_if_known(&self) -> Option<&RenamedDirs> {
+        self.renamed.get()
     }
 
     pub(crate) fn set_index(&self, index: BranchIndex) {
@@ -122,26 +150,26 @@ struct DirState<T: Tree> {
 }
 
 impl<T: Tree> BranchDir<T> {
-    /// Opens the root of a branch.
+    /// Opens the root of a branch, and says what it is.
     pub(crate) fn root(
         branch: Branch<T>,
         id: BranchId,
         index: BranchIndex,
         cache: &Arc<HandleCache<T>>,
-    ) -> Result<Arc<Self>, Errno> {
+    ) -> Result<(Arc<Self>, Attr), Errno> {
         let handle = Arc::new(branch.tree.root()?);
         let Branch { tree, powers } = branch;
-        let dev = tree.attr(Object::Dir(&*handle))?.dev;
-        let (tree_id, renamed) = (tree_id(&tree, &handle)?, RenamedDirs::load(&tree, &handle));
+        let attr = tree.attr(Object::Dir(&*handle))?;
         let branch = Arc::new(Placed {
             id,
             index: AtomicU16::new(index.0),
             tree,
             powers: AtomicU32::new(powers.bits()),
-            dev,
+            dev: attr.dev,
+            ino: attr.ino,
             failed: Mutex::default(),
-            tree_id,
-            renamed,
+            tree_id: OnceLock::new(),
+            renamed: OnceLock::new(),
             nameless: AtomicBool::new(true),
             cache: Arc::clone(cache),
         });
@@ -149,10 +177,11 @@ impl<T: Tree> BranchDir<T> {
             place: None,
             handle: Some(handle),
         };
-        Ok(Arc::new(Self {
+        let root = Self {
             branch,
             state: Mutex::new(state),
-        }))
+        };
+        Ok((Arc::new(root), attr))
     }
 
     /// Remembers a subdirectory, which is opened when it is needed.

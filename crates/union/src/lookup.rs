@@ -12,7 +12,7 @@ use crate::branch::BranchDir;
 use crate::error::{Error, Refusal, Result};
 use crate::inode::{Inode, Key, Meeting, Met, NewBody};
 use crate::members::candidates;
-use crate::union::Union;
+use crate::union::{Union, links_in};
 
 /// How often a lookup starts over because a branch changed, behind the union's back or by another thread.
 const ATTEMPTS: usize = 16;
@@ -434,7 +434,7 @@ impl<T: Tree> Union<T> {
                         .and_then(|dir| member.tree().attr(Object::Dir(&*dir)));
                     match attr.map_err(Error::from) {
                         Err(error) if self.goes_on_without(&member, &error) => {}
-                        attr => links = links.saturating_add(attr?.nlink.saturating_sub(2)),
+                        attr => links = links.saturating_add(links_in(&attr?)),
                     }
                 }
                 let mut state = directory.state.write();

@@ -115,7 +115,7 @@ impl<T: Tree> Union<T> {
             };
             let keeps_name = name == to.name && visible.contains(&branch) && merges_by_name;
             let after = if is_in(&new) { &beside } else { &by_path };
-            let tree = part.branch.tree_id.clone();
+            let tree = part.branch.tree_id();
             // A path that is noted counts more than a name.
             let by_name = is_in(&old) && !had.contains(&(Form::Path, tree.clone()));
             let meanwhile = if by_name { after } else { &by_path };
@@ -170,7 +170,7 @@ impl<T: Tree> Union<T> {
                 }
             }
             if notes.had.is_empty() {
-                notes.dir.branch.renamed.remove(notes.ino);
+                notes.dir.branch.renamed().remove(notes.ino);
             }
             Ok(())
         });
@@ -203,7 +203,7 @@ impl<T: Tree> Union<T> {
                 }
             }
             if kept.is_empty() {
-                notes.dir.branch.renamed.remove(notes.ino);
+                notes.dir.branch.renamed().remove(notes.ino);
             }
             Ok(())
         });

@@ -42,8 +42,11 @@ pub(crate) struct RenamedDirs {
 
 impl RenamedDirs {
     /// Reads the list of a branch.
-    pub(crate) fn load<T: Tree>(tree: &T, root: &T::Dir) -> Self {
-        let bytes = read_whole(tree, root, &list_name(), LONGEST_LIST).unwrap_or_else(|errno| {
+    pub(crate) fn load<T: Tree>(tree: &T) -> Self {
+        let bytes = tree
+            .root()
+            .and_then(|root| read_whole(tree, &root, &list_name(), LONGEST_LIST));
+        let bytes = bytes.unwrap_or_else(|errno| {
             tracing::warn!(%errno, "the list of renamed directories cannot be read: they are found when they are used");
             None
         });
@@ -372,7 +375,7 @@ impl<T: Tree> Union<T> {
 
     /// Returns whether a directory is known to have records. Costs nothing on a branch without renamed directories.
     pub(crate) fn has_records(&self, dir: &Arc<BranchDir<T>>, attr: Option<&Attr>) -> Result<bool> {
-        if !dir.powers().whiteouts || dir.branch.renamed.is_empty() {
+        if !dir.powers().whiteouts || dir.branch.renamed().is_empty() {
             return Ok(false);
         }
         let ino = match attr {
@@ -387,7 +390,7 @@ impl<T: Tree> Union<T> {
                 }
             }
         };
-        Ok(dir.branch.renamed.has(ino))
+        Ok(dir.branch.renamed().has(ino))
     }
 
     /// Follows the records of a directory to the branches below. `above` is what is merged where it is.
@@ -408,7 +411,7 @@ impl<T: Tree> Union<T> {
             .map(|(root, handle, _, beside)| Below {
                 tree: root.tree(),
                 root: handle,
-                id: root.branch.tree_id.clone(),
+                id: root.branch.tree_id(),
                 beside: beside.as_deref(),
             })
             .collect();
@@ -445,13 +448,15 @@ impl<T: Tree> Union<T> {
             return Ok(false);
         }
         let attr = dir.tree().attr(Object::Dir(&*dir.open()?))?;
-        Ok(dir.branch.renamed.add(attr.ino))
+        Ok(dir.branch.renamed().add(attr.ino))
     }
 
     /// Forgets that a directory had records, which is no more.
     pub(crate) fn forget_records(&self, inode: &Inode<T>) {
         for root in self.roots().iter() {
-            let renamed = &root.branch.renamed;
+            let Some(renamed) = root.branch.renamed_if_known() else {
+                continue;
+            };
             if !renamed.is_empty() {
                 let keys = inode.keys();
                 let here = keys.iter().filter(|key| key.dev == root.branch.dev);
@@ -471,7 +476,9 @@ impl<T: Tree> Union<T> {
 
     /// Writes the list of renamed directories of a branch if it says something else. AUFS finds them only by it.
     pub(crate) fn save_renamed_on(&self, root: &Arc<BranchDir<T>>) -> Result<()> {
-        let renamed = &root.branch.renamed;
+        let Some(renamed) = root.branch.renamed_if_known() else {
+            return Ok(());
+        };
         if !root.powers().writable || !renamed.changed.swap(false, Ordering::Relaxed) {
             return Ok(());
         }
@@ -491,7 +498,7 @@ impl<T: Tree> Union<T> {
     /// Adds a directory to those that are renamed, and to the list on the branch unless that is written at the end only. The list
     /// tells nothing that the directory does not say itself, so that failing is fine.
     pub(crate) fn add_renamed(&self, root: &Arc<BranchDir<T>>, ino: u64) {
-        let renamed = &root.branch.renamed;
+        let renamed = root.branch.renamed();
         let right = !renamed.changed.load(Ordering::Relaxed);
         if !renamed.add(ino) || !self.settings().list_renamed_early {
             return;

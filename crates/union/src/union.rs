@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::{Mutex, RwLock};
-use rules::{BranchIndex, Kind, Name, Powers, StatFs};
+use rules::{Attr, BranchIndex, Kind, Name, Powers, StatFs};
 use tree::{Object, Tree};
 
 use crate::api::{BranchId, InodeId, Observer, Watcher};
@@ -88,12 +88,15 @@ impl<T: Tree> Union<T> {
         let dialect = Dialect::new(settings.dialect);
         let cache = Arc::new(HandleCache::new(settings.open_dirs));
         let mut roots = Vec::with_capacity(branches.len());
+        let mut attrs = Vec::with_capacity(branches.len());
         for (index, branch) in branches.into_iter().enumerate() {
             let at = |error| OpenError::Branch { index, error };
             let place = u16::try_from(index).map_err(|_| at(Refusal::Invalid.into()))?;
             let id = BranchId(u32::from(place));
-            let root = opened(&dialect, &settings, branch, id, BranchIndex(place), &cache);
-            roots.push(root.map_err(at)?);
+            let opened = opened(&dialect, &settings, branch, id, BranchIndex(place), &cache);
+            let (root, attr) = opened.map_err(at)?;
+            roots.push(root);
+            attrs.push(attr);
         }
         let next_branch = AtomicU32::new(roots.len() as u32);
         let inodes = Table::new();
@@ -107,7 +110,17 @@ impl<T: Tree> Union<T> {
             })?;
         let members = merged(roots.iter().cloned(), |dir| dialect.is_opaque(dir))
             .map_err(|error| OpenError::Branch { index: 0, error })?;
-        inodes.set_root(&attr, NewBody::Dir(members));
+        let below = attrs.iter().take(members.len()).skip(1);
+        let links_below = below.fold(0_u32, |sum, attr| sum.saturating_add(links_in(attr)));
+        let root = inodes.set_root(&attr, NewBody::Dir(members));
+        let prepared = roots.iter().skip(1).any(|root| root.powers().writable);
+        if settings.direct_changes == DirectChanges::None
+            && !prepared
+            && let Ok(root) = root.dir()
+        {
+            // What the branches just said, before anything was made in them, need not be asked again.
+            root.state.write().links_below = Some(links_below);
+        }
         Ok(Self {
             roots: ArcSwap::from_pointee(roots),
             remembered: Remembered::new(settings.create),
@@ -165,14 +178,9 @@ impl<T: Tree> Union<T> {
     pub(crate) fn open_root(&self, branch: Branch<T>, index: usize) -> Result<Arc<BranchDir<T>>> {
         let id = BranchId(self.next_branch.fetch_add(1, Ordering::Relaxed));
         let place = BranchIndex(u16::try_from(index).map_err(|_| Refusal::Invalid)?);
-        opened(
-            &self.dialect,
-            &self.settings(),
-            branch,
-            id,
-            place,
-            &self.cache,
-        )
+        let settings = self.settings();
+        let opened = opened(&self.dialect, &settings, branch, id, place, &self.cache);
+        opened.map(|(root, _)| root)
     }
 
     pub(crate) fn set_roots(&self, roots: Vec<Arc<BranchDir<T>>>) {
@@ -349,13 +357,18 @@ fn opened<T: Tree>(
     id: BranchId,
     index: BranchIndex,
     cache: &Arc<HandleCache<T>>,
-) -> Result<Arc<BranchDir<T>>> {
+) -> Result<(Arc<BranchDir<T>>, Attr)> {
     let powers = dialect.effective(branch.powers);
-    let root = BranchDir::root(Branch { powers, ..branch }, id, index, cache)?;
+    let (root, attr) = BranchDir::root(Branch { powers, ..branch }, id, index, cache)?;
     if powers.writable {
         dialect.prepare(&root, settings.pseudo_links)?;
     }
-    Ok(root)
+    Ok((root, attr))
+}
+
+/// Returns how many subdirectories a directory has by its count of links. Some filesystems do not count them and say 1.
+pub(crate) fn links_in(attr: &Attr) -> u32 {
+    attr.nlink.saturating_sub(2)
 }
 
 /// Takes directories of the same name, topmost first, until one is opaque.

@@ -24,7 +24,13 @@ pub(super) fn leave<T: Tree>(tree: &T, dir: &T::Dir, name: &Name) -> Result<bool
 }
 
 pub(super) fn is_opaque<T: Tree>(tree: &T, dir: &T::Dir, marks: OverlayMarks) -> Result<bool> {
-    for attribute in readable(marks) {
+    // Most directories have no attributes: their names are one question instead of one for each mark.
+    let names = match tree.xattr_names(Object::Dir(dir)) {
+        Err(Errno::OPNOTSUPP | Errno::PERM) => return Ok(false),
+        names => names?,
+    };
+    let is_there = |attribute: &&&[u8]| names.iter().any(|name| name == *attribute);
+    for attribute in readable(marks).iter().filter(is_there) {
         match tree.xattr(Object::Dir(dir), attribute) {
             Ok(value) if value == b"y" => return Ok(true),
             Ok(_) | Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::PERM) => {}

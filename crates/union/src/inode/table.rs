@@ -108,7 +108,7 @@ impl<T: Tree> Table<T> {
     }
 
     /// Makes the root, once.
-    pub(crate) fn set_root(&self, attr: &Attr, body: NewBody<T>) {
+    pub(crate) fn set_root(&self, attr: &Attr, body: NewBody<T>) -> &Arc<Inode<T>> {
         let key = Key::of(attr);
         let root = self.root.get_or_init(|| {
             let root = self.build(InodeId::ROOT, ROOT_NUMBER, (key, attr.kind), body);
@@ -116,6 +116,7 @@ impl<T: Tree> Table<T> {
             Arc::new(root)
         });
         self.map(key, root);
+        root
     }
 
     /// Returns an inode that the front end holds.

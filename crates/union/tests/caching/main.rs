@@ -1,6 +1,7 @@
 //! Caches above a union stay right, whatever happens below it.
 
 mod mounted;
+mod opening;
 mod restacked;
 mod watched;
 
