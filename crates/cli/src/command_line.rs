@@ -64,6 +64,41 @@ pub(crate) struct Mount {
     pub(crate) dir: PathBuf,
 }
 
+/// Reads `mount` with options and operands as nearly everybody writes them, without making what explains all commands: that
+/// takes longer than the mount, and its memory would stay with the server. `None` for whatever else there is,
+/// wrong or right.
+pub(crate) fn plain_mount(words: impl IntoIterator<Item = OsString>) -> Option<Mount> {
+    let mut words = words.into_iter();
+    if words.next()? != "mount" {
+        return None;
+    }
+    let mut words = words.peekable();
+    let plain = |word: &OsString| !word.is_empty() && !word.as_encoded_bytes().starts_with(b"-");
+    let (mut foreground, mut verbose) = (false, false);
+    let (mut options, mut operands) = (Vec::new(), Vec::new());
+    while let Some(word) = words.next() {
+        match word.to_str() {
+            Some("-f" | "--foreground") if !foreground => foreground = true,
+            Some("-v" | "--verbose") if !verbose => verbose = true,
+            Some("-o") => options.push(words.next().filter(plain)?),
+            _ if plain(&word) && operands.is_empty() => {
+                operands.push(word);
+                // The one before the directory stands beside it.
+                operands.extend(words.next_if(plain));
+            }
+            _ => return None,
+        }
+    }
+    let dir = operands.pop()?.into();
+    Some(Mount {
+        foreground,
+        verbose,
+        options,
+        source: operands.pop(),
+        dir,
+    })
+}
+
 const MOUNT_OPTIONS: &str = "\
 Branches: br=PATH[=MODE][:PATH[=MODE]]..., dirs=, add:INDEX:PATH, append:PATH, prepend:PATH, or
 lowerdir=A:B, upperdir=, workdir=. A PATH is a directory, or a squashfs, erofs or ISO image. A MODE
@@ -403,4 +438,46 @@ pub(crate) struct InstallHelpers {
     /// Remove the links instead
     #[arg(long)]
     pub(crate) remove: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[test]
+    fn plain_mounts_are_read_as_all_others() {
+        let words = |line: &str| -> Vec<OsString> { line.split(' ').map(OsString::from).collect() };
+        for line in [
+            "mount /m",
+            "mount none /m",
+            "mount -f -v -o br=a -o ro none /m",
+            "mount --foreground none /m --verbose -o br=a=rw:b",
+            "mount -f a:b /m",
+        ] {
+            let plain = plain_mount(words(line)).unwrap();
+            let all = CommandLine::parse_from(words(&format!("plywood {line}")));
+            assert_eq!(
+                format!("{:?}", Verb::Mount(plain)),
+                format!("{:?}", all.verb),
+                "{line}"
+            );
+        }
+        for line in [
+            "mount",
+            "mount a b c",
+            "mount none -v /m",
+            "mount -o",
+            "mount -f -f /m",
+            "mount -fv /m",
+            "mount -obr=a /m",
+            "mount -o -x /m",
+            "mount --help",
+            "mount -- /m",
+            "umount /m",
+            "--version",
+        ] {
+            assert!(plain_mount(words(line)).is_none(), "{line}");
+        }
+    }
 }

@@ -36,10 +36,10 @@ fn main() -> ExitCode {
     let mut words = std::env::args_os();
     let program = words.next().unwrap_or_default();
     let ended = match Personality::of(&program) {
-        Personality::Plywood => {
-            let line = CommandLine::parse();
-            run(line.verb)
-        }
+        Personality::Plywood => match command_line::plain_mount(words) {
+            Some(arguments) => commands::mount::run(arguments),
+            None => run(words_of_all()),
+        },
         Personality::MountHelper { subtype } => commands::mount::run_helper(words, subtype),
         Personality::MountFront => commands::mount_front::run(words),
         Personality::FuseOverlayfs => commands::mount::run_fuse_overlayfs(words),
@@ -57,6 +57,13 @@ fn main() -> ExitCode {
     ExitCode::from(exit.0)
 }
 
+/// Reads a command line of any verb. What that needs on the stack is not to be below a server for as long as it runs.
+#[inline(never)]
+fn words_of_all() -> Verb {
+    CommandLine::parse().verb
+}
+
+#[inline(never)]
 fn run(verb: Verb) -> anyhow::Result<Exit> {
     match verb {
         Verb::Mount(arguments) => commands::mount::run(arguments),

@@ -164,19 +164,29 @@ impl RunState {
 
     /// Tells whether this is the server of a mount. Nobody but root speaks for a mount that somebody else made.
     pub(crate) fn is_of(&self, mount: &MountEntry) -> bool {
-        let made_by_owner = || {
-            let mut options = mount.super_options.split(',');
-            let user = options.find_map(|option| option.strip_prefix("user_id="));
-            user.and_then(|user| user.parse().ok()) == Some(self.owner)
-        };
-        self.device.as_deref() == Some(&device_text(mount.device))
-            && (self.owner == 0 || made_by_owner())
+        is_of(self.device.as_deref(), self.owner, mount)
+    }
+
+    /// Tells whether scripts may look for the branches as for AUFS's: overlayfs never showed any, and two files for each branch
+    /// take longer than the mount.
+    fn looks_like_aufs(&self) -> bool {
+        self.dialect == "aufs" || self.subtype == "aufs"
     }
 
     /// Tells whether the server still runs, and is not another process of the same id.
     pub(crate) fn is_alive(&self) -> bool {
         start_of(self.pid) == Some(self.start_ticks)
     }
+}
+
+/// As [`RunState::is_of`], by what a file says and whose it is.
+fn is_of(device: Option<&str>, owner: u32, mount: &MountEntry) -> bool {
+    let made_by_owner = || {
+        let mut options = mount.super_options.split(',');
+        let user = options.find_map(|option| option.strip_prefix("user_id="));
+        user.and_then(|user| user.parse().ok()) == Some(owner)
+    };
+    device == Some(&device_text(mount.device)) && (owner == 0 || made_by_owner())
 }
 
 /// Renaming merged directories is a default that overlay's format has no records for: there it is not claimed.
@@ -251,16 +261,17 @@ impl Dirs {
         })
     }
 
-    fn own() -> anyhow::Result<&'static Self> {
+    fn own(shows: bool) -> anyhow::Result<&'static Self> {
         if let Some(own) = OWN.get() {
             return Ok(own);
         }
         let dir = own_dir();
         // Root's is for all to read; a user's is nobody else's business.
         let perm = if is_host_root() { 0o755 } else { 0o700 };
+        let shown = shows.then(|| RunDir::make(&sysfs_tree::place(&dir), perm).ok());
         let own = Self {
             told: RunDir::make(&dir, perm)?,
-            shown: RunDir::make(&sysfs_tree::place(&dir), perm).ok(),
+            shown: shown.flatten(),
             files: Mutex::default(),
         };
         Ok(OWN.get_or_init(|| own))
@@ -297,7 +308,7 @@ fn file_of(pid: u32) -> String {
 /// Tells others about this server's mount, or what has become of it since; a server that cannot works
 /// without, so that failing is only logged.
 pub(crate) fn record(state: &RunState) -> Option<Recorded> {
-    match Dirs::own().and_then(|own| own.write(state)) {
+    match Dirs::own(state.looks_like_aufs()).and_then(|own| own.write(state)) {
         Ok(()) => Some(Recorded {
             state: state.clone(),
             socket: own_dir().join(format!("{}.sock", state.pid)),
@@ -339,16 +350,32 @@ fn host_user() -> u32 {
 
 const ROOT_DIR: &str = "/run/plywood";
 
-/// Reads what this user's servers tell, and root's.
-pub(crate) fn nearby() -> Vec<RunState> {
+/// Reads what this user's servers tell, and root's, but for those that have one of these mounts.
+///
+/// Of those no more is read than which mount it is: beside five hundred others a mount must not take longer.
+pub(crate) fn nearby_without(mounts: &[MountEntry]) -> Vec<RunState> {
+    #[derive(Deserialize)]
+    struct Device {
+        device: Option<String>,
+    }
     let mut dirs = vec![own_dir(), PathBuf::from(ROOT_DIR)];
     dirs.dedup();
-    dirs.iter().flat_map(|dir| in_dir(dir)).collect()
+    let counts = |told: &Told| {
+        let Ok(Device { device }) = serde_json::from_slice(&told.text) else {
+            return false;
+        };
+        let mut mounts = mounts.iter();
+        !mounts.any(|mount| is_of(device.as_deref(), told.owner, mount))
+    };
+    dirs.iter().flat_map(|dir| in_dir(dir, counts)).collect()
 }
 
 /// Reads what all servers tell that this user may know of.
 pub(crate) fn all() -> Vec<RunState> {
-    let mut states: Vec<_> = dirs().iter().flat_map(|dir| in_dir(dir)).collect();
+    let mut states: Vec<_> = dirs()
+        .iter()
+        .flat_map(|dir| in_dir(dir, |_| true))
+        .collect();
     states.sort_by(|a, b| a.mount_point.cmp(&b.mount_point));
     states
 }
@@ -369,7 +396,13 @@ fn dirs() -> Vec<PathBuf> {
     dirs
 }
 
-fn in_dir(dir: &Path) -> Vec<RunState> {
+/// What stands in the file of a server, and whose it is.
+struct Told {
+    text: Vec<u8>,
+    owner: u32,
+}
+
+fn in_dir(dir: &Path, counts: impl Fn(&Told) -> bool) -> Vec<RunState> {
     if !is_safe(dir) && !is_host_root() {
         return Vec::new();
     }
@@ -379,28 +412,38 @@ fn in_dir(dir: &Path) -> Vec<RunState> {
         let entries = tree.list(&root)?.into_iter();
         let files = entries.filter(|entry| entry.name.as_bytes().ends_with(b".json"));
         Ok(files
-            .filter_map(|file| alive(dir, told(&tree, &root, &file.name).ok()?))
+            .filter_map(|file| told(&tree, &root, &file.name).ok())
+            .filter(&counts)
+            .filter_map(|told| alive(dir, told.parse().ok()?))
             .collect())
     };
     read().unwrap_or_default()
 }
 
 /// Reads what a server tells. The directory may be anybody's: nothing but a regular file of a sane size is read.
-fn told(tree: &HostTree, dir: &HostDir, name: &Name) -> anyhow::Result<RunState> {
+fn told(tree: &HostTree, dir: &HostDir, name: &Name) -> anyhow::Result<Told> {
     let file = tree.open_file(dir, name, Access::Read)?;
     let attr = tree.attr(Object::File(&file))?;
     anyhow::ensure!(attr.size <= LONGEST, "{name} is too long");
-    let mut bytes = vec![0; usize::try_from(attr.size)?];
+    let mut text = vec![0; usize::try_from(attr.size)?];
     let mut count = 0;
-    while count < bytes.len() {
-        match tree.read(&file, &mut bytes[count..], count as u64)? {
+    while count < text.len() {
+        match tree.read(&file, &mut text[count..], count as u64)? {
             0 => break,
             more => count += more,
         }
     }
-    let mut state: RunState = serde_json::from_slice(&bytes[..count])?;
-    state.owner = attr.uid;
-    Ok(state)
+    text.truncate(count);
+    let owner = attr.uid;
+    Ok(Told { text, owner })
+}
+
+impl Told {
+    fn parse(&self) -> anyhow::Result<RunState> {
+        let mut state: RunState = serde_json::from_slice(&self.text)?;
+        state.owner = self.owner;
+        Ok(state)
+    }
 }
 
 fn alive(dir: &Path, state: RunState) -> Option<RunState> {
@@ -468,7 +511,7 @@ mod tests {
         assert!(made.unwrap().success());
         let sparse = fs::File::create(dir.join("long.json")).unwrap();
         sparse.set_len(1 << 40).unwrap();
-        assert_eq!(in_dir(dir), []);
+        assert_eq!(in_dir(dir, |_| true), []);
     }
 
     #[test]

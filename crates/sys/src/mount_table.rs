@@ -9,6 +9,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rules::Errno;
+use rustix::fs::{AtFlags, StatxFlags};
 
 use crate::errno::IntoErrno;
 use crate::proc;
@@ -73,9 +74,22 @@ pub fn read_of(pid: u32) -> Result<Vec<MountEntry>, Errno> {
 /// symbolic link is not followed.
 pub fn mount_at(path: &Path) -> Result<Option<MountEntry>, Errno> {
     let place = resolved(path)?;
-    Ok(read()?
-        .into_iter()
-        .rfind(|entry| entry.mount_point == place))
+    Ok(topmost(&read()?, &place).cloned())
+}
+
+/// Returns the topmost of some mounts on a directory, whose path has no symbolic links in it.
+pub fn topmost<'a>(mounts: &'a [MountEntry], place: &Path) -> Option<&'a MountEntry> {
+    mounts.iter().rfind(|entry| entry.mount_point == place)
+}
+
+/// Returns the number of the filesystem that a directory is on, the topmost where one is mounted on it. A server is not asked.
+pub fn device_at(place: &Path) -> Result<DeviceNumber, Errno> {
+    let flags = AtFlags::STATX_DONT_SYNC | AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    let stat = rustix::fs::statx(rustix::fs::CWD, place, flags, StatxFlags::TYPE).errno()?;
+    Ok(DeviceNumber {
+        major: stat.stx_dev_major,
+        minor: stat.stx_dev_minor,
+    })
 }
 
 /// Returns the path with everything resolved but its last component.
@@ -202,6 +216,11 @@ mod tests {
         assert!(mount_at(Path::new("/proc")).unwrap().is_some());
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(mount_at(dir.path()), Ok(None));
+        let proc = mount_at(Path::new("/proc")).unwrap();
+        assert_eq!(
+            device_at(Path::new("/proc")).ok(),
+            proc.map(|proc| proc.device)
+        );
         assert_eq!(mount_at(Path::new("/nonexistent/x")), Err(Errno::NOENT));
     }
 }

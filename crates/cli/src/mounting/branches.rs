@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rules::Errno;
 use rules::options::{BranchChange, BranchMode, BranchSpec, MountOptions};
 use sys::BranchTree;
+use sys::host_tree::{Finder, Root};
 use sys::mount_table::{self, MountEntry};
 
 use super::image;
@@ -22,13 +23,26 @@ pub(crate) struct OpenBranch {
     pub(crate) mode: BranchMode,
     /// The tree.
     pub(crate) tree: BranchTree,
+    /// What its root is, if it is a directory.
+    root: Option<Root>,
+}
+
+impl OpenBranch {
+    /// Returns the filesystem of a directory.
+    fn device(&self) -> Option<u64> {
+        self.root.as_ref().map(|root| root.dev)
+    }
 }
 
 /// A directory as the kernel knows it.
 type Identity = (u64, u64);
 
 /// Finds, checks and opens the branches, topmost first.
-pub(crate) fn open(parsed: &MountOptions, place: &Path) -> anyhow::Result<Vec<OpenBranch>> {
+pub(crate) fn open(
+    parsed: &MountOptions,
+    place: &Path,
+    mounts: &[MountEntry],
+) -> anyhow::Result<Vec<OpenBranch>> {
     let named = in_order(parsed)?;
     if named.is_empty() {
         return Err(Failure::mount("no branch")
@@ -38,20 +52,19 @@ pub(crate) fn open(parsed: &MountOptions, place: &Path) -> anyhow::Result<Vec<Op
     if named.len() > usize::from(u16::MAX) {
         return Err(Failure::mount(format!("{} branches: at most 65535", named.len())).into());
     }
-    let mounts = mount_table::read()
-        .map_err(|errno| Failure::mount(format!("cannot read the mount table: {errno}")))?;
     let mut checks = Checks {
-        mounts: &mounts,
+        mounts,
         place,
         read_only: parsed.generic.read_only,
         known: HashMap::new(),
+        finder: Finder::default(),
     };
     let mut found = Vec::with_capacity(named.len());
     for (index, spec) in named.iter().enumerate() {
         found.push(checks.branch(index, index, spec)?);
     }
-    let paths: Vec<_> = found.iter().map(|branch| &*branch.path).collect();
-    refuse_overlaps(&paths, &checks.known)?;
+    let dirs = found.iter().map(|branch| (&*branch.path, branch.device()));
+    refuse_overlaps(&dirs.collect::<Vec<_>>(), &checks.known)?;
     check_work(parsed)?;
     Ok(found)
 }
@@ -73,6 +86,7 @@ pub(crate) fn open_one_more(
         place,
         read_only,
         known: identities(stack),
+        finder: Finder::default(),
     };
     if let Ok(metadata) = spec.path.metadata()
         && checks.known.contains_key(&(metadata.dev(), metadata.ino()))
@@ -87,7 +101,12 @@ pub(crate) fn open_one_more(
     let branch = checks.branch(index, default, spec)?;
     let mut paths = stack.to_vec();
     paths.push(&branch.path);
-    refuse_overlaps(&paths, &identities(&paths))?;
+    // What an image holds is not in the directory around it.
+    let directory = |path: &Path| path.metadata().ok().filter(|metadata| metadata.is_dir());
+    let dirs = paths
+        .iter()
+        .map(|path| (*path, directory(path).map(|dir| dir.dev())));
+    refuse_overlaps(&dirs.collect::<Vec<_>>(), &identities(&paths))?;
     Ok(Some(branch))
 }
 
@@ -118,12 +137,13 @@ pub(crate) fn refuse_mode_of_place(
         place,
         read_only: false,
         known: HashMap::new(),
+        finder: Finder::default(),
     };
     let spec = BranchSpec {
         path: path.to_owned(),
         mode: Some(mode),
     };
-    checks.mode(index, index, &spec, path).map(drop)
+    checks.mode(index, index, &spec, (path, None)).map(drop)
 }
 
 /// Applies `add`, `append` and the like to the list, as AUFS does at mount.
@@ -175,6 +195,7 @@ struct Checks<'a> {
     read_only: bool,
     /// Who was where first.
     known: HashMap<Identity, usize>,
+    finder: Finder,
 }
 
 impl Checks<'_> {
@@ -187,27 +208,46 @@ impl Checks<'_> {
     ) -> Result<OpenBranch, Failure> {
         let at = |why: &str| named(index, &spec.path, why);
         let said = |error: std::io::Error| refused(index, &spec.path, errno_of(&error));
-        let path = spec.path.canonicalize().map_err(said)?;
-        let metadata = path.metadata().map_err(said)?;
-        let identity = (metadata.dev(), metadata.ino());
-        if let Some(first) = self.known.insert(identity, index) {
+        let (root, opened) = match self.finder.find(&spec.path) {
+            Ok((tree, root)) => (root, Some(BranchTree::from(tree))),
+            // An image, or what cannot be used; then looking says why.
+            Err(_) => {
+                let path = spec.path.canonicalize().map_err(said)?;
+                (root_of(&path).map_err(said)?, None)
+            }
+        };
+        if let Some(first) = self.known.insert((root.dev, root.ino), index) {
             return Err(at(&format!("the same directory as branch {first}")).hint("name it once"));
         }
+        let path = root.path.clone();
         self.against_the_place(index, spec, &path)?;
-        if metadata.is_file() {
+        if opened.is_none() && path.is_file() {
             let mode = spec.mode.unwrap_or(BranchMode::RR);
             if mode.is_writable() {
                 return Err(at("an image cannot be written to").hint("give it =rr or =rr+wh"));
             }
             let tree = image::open(&path).map_err(|failure| at(&failure.to_string()))?;
-            return Ok(OpenBranch { path, mode, tree });
+            return Ok(OpenBranch {
+                path,
+                mode,
+                tree,
+                root: None,
+            });
         }
-        if !metadata.is_dir() {
+        if opened.is_none() && !path.is_dir() {
             return Err(refused(index, &spec.path, Errno::NOTDIR));
         }
-        let mode = self.mode(index, default, spec, &path)?;
-        let tree = BranchTree::open(&path).map_err(|errno| refused(index, &spec.path, errno))?;
-        Ok(OpenBranch { path, mode, tree })
+        let mode = self.mode(index, default, spec, (&path, root.mount))?;
+        let tree = match opened {
+            Some(tree) => tree,
+            None => BranchTree::open(&path).map_err(|errno| refused(index, &spec.path, errno))?,
+        };
+        Ok(OpenBranch {
+            path,
+            mode,
+            tree,
+            root: Some(root),
+        })
     }
 
     /// A union that contains itself would wait for itself.
@@ -234,9 +274,10 @@ impl Checks<'_> {
         index: usize,
         default: usize,
         spec: &BranchSpec,
-        path: &Path,
+        (path, mount): (&Path, Option<u64>),
     ) -> Result<BranchMode, Failure> {
-        let Some(mount) = mount_of(self.mounts, path) else {
+        let by_id = mount.and_then(|id| self.mounts.iter().find(|mount| mount.id == id));
+        let Some(mount) = by_id.or_else(|| mount_of(self.mounts, path)) else {
             let default = BranchMode::default_for(default, self.read_only, false);
             return Ok(spec.mode.unwrap_or(default));
         };
@@ -272,16 +313,28 @@ fn mount_of<'a>(mounts: &'a [MountEntry], path: &Path) -> Option<&'a MountEntry>
     around.max_by_key(|mount| mount.mount_point.as_os_str().len())
 }
 
-/// Refuses a branch inside another: one change would show twice.
-fn refuse_overlaps(paths: &[&Path], known: &HashMap<Identity, usize>) -> Result<(), Failure> {
+/// Looks at what has a path, without opening it.
+fn root_of(path: &Path) -> std::io::Result<Root> {
+    let metadata = path.metadata()?;
+    Ok(Root {
+        path: path.to_owned(),
+        dev: metadata.dev(),
+        ino: metadata.ino(),
+        owner: (metadata.uid(), metadata.gid()),
+        perm: metadata.mode() & 0o7777,
+        mount: None,
+    })
+}
+
+/// Refuses a branch inside another: one change would show twice. Each comes with its filesystem if it is a directory; what an
+/// image holds is not in the directory around it.
+fn refuse_overlaps(
+    branches: &[(&Path, Option<u64>)],
+    known: &HashMap<Identity, usize>,
+) -> Result<(), Failure> {
     let mut seen: HashSet<&Path> = HashSet::new();
-    for (index, path) in paths.iter().enumerate() {
-        let metadata = path.metadata().ok();
-        if metadata.as_ref().is_some_and(|metadata| metadata.is_file()) {
-            // What an image holds is not in the directory around it.
-            continue;
-        }
-        let device = metadata.map(|metadata| metadata.dev());
+    for (index, (path, device)) in branches.iter().enumerate() {
+        let Some(device) = device else { continue };
         for above in path.ancestors().skip(1) {
             if !seen.insert(above) {
                 continue;
@@ -289,13 +342,13 @@ fn refuse_overlaps(paths: &[&Path], known: &HashMap<Identity, usize>) -> Result<
             let Ok(metadata) = above.metadata() else {
                 continue;
             };
-            if Some(metadata.dev()) != device {
+            if metadata.dev() != *device {
                 // On another filesystem: such a branch does not contain this one.
                 seen.remove(above);
                 break;
             }
             if let Some(outer) = known.get(&(metadata.dev(), metadata.ino())) {
-                let why = format!("lies inside branch {outer}, {:?}", paths[*outer]);
+                let why = format!("lies inside branch {outer}, {:?}", branches[*outer].0);
                 return Err(named(index, path, &why).hint("branches must not contain each other"));
             }
         }
@@ -356,9 +409,13 @@ pub(crate) fn warnings(parsed: &MountOptions, branches: &[OpenBranch]) -> Vec<St
 }
 
 fn different_owners(branches: &[OpenBranch]) -> Vec<String> {
-    let facts = |branch: &OpenBranch| {
-        let metadata = branch.path.metadata().ok()?;
-        Some((metadata.uid(), metadata.gid(), metadata.mode() & 0o7777))
+    let facts = |branch: &OpenBranch| match &branch.root {
+        Some(root) => Some((root.owner, root.perm)),
+        None => {
+            let metadata = branch.path.metadata().ok()?;
+            let owner = (metadata.uid(), metadata.gid());
+            Some((owner, metadata.mode() & 0o7777))
+        }
     };
     let Some((first, others)) = branches.split_first() else {
         return Vec::new();

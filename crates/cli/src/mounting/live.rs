@@ -263,7 +263,10 @@ where
         let read_only = self.parsed.generic.read_only;
         let opened =
             branches::open_one_more(&spec, (index, default), &stack, &self.place, read_only)?;
-        let Some(OpenBranch { path, mode, tree }) = opened else {
+        let Some(OpenBranch {
+            path, mode, tree, ..
+        }) = opened
+        else {
             return match manner {
                 Manner::Lenient => Ok(()),
                 Manner::Strict => {

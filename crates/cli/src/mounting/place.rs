@@ -9,8 +9,8 @@ use sys::mount_table::{self, MountEntry};
 
 use crate::failure::Failure;
 
-/// Returns the directory with all symbolic links followed, if a union may be mounted there.
-pub(crate) fn resolve(dir: &Path) -> Result<PathBuf, Failure> {
+/// Returns the directory with all symbolic links followed, if a union may be mounted there, and the mount table.
+pub(crate) fn resolve(dir: &Path) -> Result<(PathBuf, Vec<MountEntry>), Failure> {
     let refused = |error: &io::Error| {
         let why = errno_of(error);
         let failure = Failure::mount(format!("mount point {dir:?}: {why}"));
@@ -29,12 +29,11 @@ pub(crate) fn resolve(dir: &Path) -> Result<PathBuf, Failure> {
             "mount point {dir:?}: not a directory"
         )));
     }
-    match mount_table::mount_at(&place) {
-        Ok(Some(entry)) if is_union(&entry) => Err(taken(dir, &entry)),
-        Ok(_) => Ok(place),
-        Err(errno) => Err(Failure::mount(format!(
-            "cannot read the mount table: {errno}"
-        ))),
+    let mounts = mount_table::read()
+        .map_err(|errno| Failure::mount(format!("cannot read the mount table: {errno}")))?;
+    match mount_table::topmost(&mounts, &place) {
+        Some(entry) if is_union(entry) => Err(taken(dir, entry)),
+        _ => Ok((place, mounts)),
     }
 }
 

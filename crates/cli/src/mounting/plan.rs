@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use fuse::ServeOptions;
 use rules::options::MountOptions;
+use sys::mount_table::MountEntry;
 use union::Settings;
 
 use super::branches::{self, OpenBranch};
@@ -18,6 +19,8 @@ pub(crate) struct Plan {
     pub(crate) parsed: MountOptions,
     /// The mount point, with all symbolic links followed.
     pub(crate) place: PathBuf,
+    /// What was mounted before.
+    pub(crate) mounts: Vec<MountEntry>,
     /// What the mount table shows as the source.
     pub(crate) source: OsString,
     /// The type behind `fuse.`.
@@ -34,14 +37,15 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// Checks a request and opens what it needs.
+    #[inline(never)]
     pub(crate) fn of(request: &Request) -> anyhow::Result<Self> {
         let parsed = request.parse()?;
         unsupported::refuse(&request.options, &parsed)?;
-        let place = place::resolve(&request.dir)?;
+        let (place, mounts) = place::resolve(&request.dir)?;
         check_device()?;
         // Each branch takes some files, so this comes first. Failing is told by whoever runs out.
         let open_files = sys::limits::raise_open_files().unwrap_or(1024);
-        let branches = branches::open(&parsed, &place)?;
+        let branches = branches::open(&parsed, &place, &mounts)?;
         inode_table::check(&parsed, &place, &branches)?;
         let needs_opens =
             |branch: &OpenBranch| branch.mode.powers().writable || branch.tree.unpacks_files();
@@ -53,6 +57,7 @@ impl Plan {
             source: request.source_name(&parsed),
             subtype: subtype(request, &parsed)?,
             place,
+            mounts,
             branches,
             parsed,
             warnings,
@@ -61,6 +66,9 @@ impl Plan {
 }
 
 fn told(which: Warnings, parsed: &MountOptions, branches: &[OpenBranch]) -> Vec<String> {
+    if which == Warnings::None {
+        return Vec::new();
+    }
     let own = branches::warnings(parsed, branches);
     let all = parsed.warnings.iter().cloned().chain(own);
     let serious = |warning: &String| {

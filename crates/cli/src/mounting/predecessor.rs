@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use sys::{mount_table, processes};
+use sys::processes;
 
 use super::plan::Plan;
 use crate::run_state::{self, RunState};
@@ -15,14 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Waits until no server that lost its mount may still write to branches of the plan.
 pub(crate) fn wait(plan: &Plan) {
-    let servers = run_state::nearby();
-    if servers.is_empty() {
-        return;
-    }
-    let mounts = mount_table::read().unwrap_or_default();
-    for server in servers {
-        let mounted = mounts.iter().any(|mount| server.is_of(mount));
-        if mounted || server.pid == std::process::id() || !writes_to_branch_of(plan, &server) {
+    for server in run_state::nearby_without(&plan.mounts) {
+        if server.pid == std::process::id() || !writes_to_branch_of(plan, &server) {
             continue;
         }
         if !processes::wait_gone(server.pid, PATIENCE).unwrap_or(true) {

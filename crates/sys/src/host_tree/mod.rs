@@ -13,6 +13,7 @@ mod listing;
 mod new_calls;
 mod opening;
 mod place;
+mod root;
 #[cfg(test)]
 mod tests;
 mod whiteouts;
@@ -21,6 +22,7 @@ mod xattrs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
 
 use rules::{Attr, Changes, Creation, Errno, Name, StatFs};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
@@ -32,6 +34,7 @@ use crate::proc;
 use new_calls::NewCalls;
 use place::Place;
 use whiteouts::Whiteouts;
+pub use root::{Finder, Root};
 
 /// A directory of the host with everything below it.
 #[derive(Debug)]
@@ -43,9 +46,10 @@ pub struct HostTree {
     whiteouts: Whiteouts,
 }
 
-/// An open directory. The descriptor is `O_PATH`: it names the directory and reads nothing.
+/// An open directory. The descriptor is `O_PATH`: it names the directory and reads nothing. All who hold the root of a
+/// tree share one: a thousand branches take a thousand descriptors.
 #[derive(Debug)]
-pub struct HostDir(OwnedFd);
+pub struct HostDir(Arc<OwnedFd>);
 
 /// An open regular file.
 #[derive(Debug)]
@@ -62,7 +66,7 @@ impl HostTree {
     /// Takes an open directory as the root of a tree.
     pub fn at(root: OwnedFd) -> Self {
         Self {
-            root: HostDir(root),
+            root: HostDir(Arc::new(root)),
             calls: NewCalls::of_this_kernel(),
             clones: AtomicBool::new(true),
             whiteouts: Whiteouts::default(),
@@ -101,7 +105,7 @@ impl Tree for HostTree {
     type File = HostFile;
 
     fn root(&self) -> Result<HostDir, Errno> {
-        self.root.0.try_clone().errno().map(HostDir)
+        Ok(HostDir(Arc::clone(&self.root.0)))
     }
 
     fn path_of(&self, dir: &HostDir) -> Option<Vec<u8>> {
@@ -109,7 +113,7 @@ impl Tree for HostTree {
     }
 
     fn open_dir(&self, dir: &HostDir, name: &Name) -> Result<HostDir, Errno> {
-        opening::dir(self.calls, dir.as_fd(), name).map(HostDir)
+        opening::dir(self.calls, dir.as_fd(), name).map(|dir| HostDir(Arc::new(dir)))
     }
 
     fn list(&self, dir: &HostDir) -> Result<Vec<DirEntry>, Errno> {
