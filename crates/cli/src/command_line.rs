@@ -93,6 +93,7 @@ pub(crate) fn plain_mount(words: impl IntoIterator<Item = OsString>) -> Option<M
     Some(Mount {
         foreground,
         verbose,
+        memory_limit: None,
         options,
         source: operands.pop(),
         dir,
@@ -125,7 +126,6 @@ security.fuseoverlayfs.override_stat for root).
 Mount: ro, nosuid, nodev, noexec, noatime, fsname=, subtype=, allow_other (always for root), noforget (for a
 union that NFS exports: handles stay good until it is unmounted), memory_limit=SIZE (as --memory-limit; a number
 of bytes, or with K, M or G), and whatever else fstab may hold.
-union that NFS exports: handles stay good until it is unmounted), and whatever else fstab may hold.
 With ro, udba=none and no writable branch the mount is fastest, and read-only for good.
 
 Of a mounted union: remount with add:, append:, prepend:, del:PATH, mod:PATH=MODE, br= (adds what

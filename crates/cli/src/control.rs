@@ -4,9 +4,10 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -172,31 +173,63 @@ impl Answer {
     }
 }
 
-/// Answers everybody who connects, one after the other, in a thread of its own.
-pub(crate) fn offer(socket: &Path, mut answer: impl FnMut(Ask) -> Answer + Send + 'static) {
-    let listener = match listen(socket) {
-        Ok(listener) => listener,
+/// Who answers.
+type Answering = Box<dyn FnMut(Ask) -> Answer + Send>;
+
+/// Where callers knock.
+pub(crate) struct Door {
+    listener: UnixListener,
+    answer: Arc<Mutex<Answering>>,
+}
+
+/// Lets people ask. Who waits for them calls [`Door::open`] when somebody knocks.
+pub(crate) fn offer(
+    socket: &Path,
+    answer: impl FnMut(Ask) -> Answer + Send + 'static,
+) -> Option<Door> {
+    let listening = listen(socket).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    match listening {
+        Ok(listener) => Some(Door {
+            listener,
+            answer: Arc::new(Mutex::new(Box::new(answer))),
+        }),
         Err(error) => {
             tracing::warn!(%error, "the branches of this mount cannot be changed");
-            return;
+            None
         }
-    };
-    let serve = move || {
-        let root = OwnRoot::of_this_thread();
-        for stream in listener.incoming().flatten() {
+    }
+}
+
+impl AsFd for Door {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+impl Door {
+    /// Answers who knocks, in a thread that ends with the answer; orders are carried out one after the other.
+    pub(crate) fn open(&self) {
+        let Ok((stream, _)) = self.listener.accept() else {
+            return;
+        };
+        let answer = Arc::clone(&self.answer);
+        let serve = move || {
             // What callers name is looked up where they see it.
-            let followed = root.as_ref().map_err(|errno| *errno);
-            if let Err(errno) = followed.and_then(|root| root.follow(stream.as_fd())) {
+            let followed = OwnRoot::of_this_thread().and_then(|root| root.follow(stream.as_fd()));
+            if let Err(errno) = followed {
                 tracing::debug!(%errno, "paths begin at the root of the server");
             }
-            if let Err(error) = converse(stream, &mut answer) {
+            if let Err(error) = converse(stream, &answer) {
                 tracing::debug!(%error, "somebody hung up");
             }
+        };
+        let thread = std::thread::Builder::new().name("control".into());
+        if let Err(error) = thread.spawn(serve) {
+            tracing::warn!(%error, "somebody who asked gets no answer");
         }
-    };
-    let thread = std::thread::Builder::new().name("control".into());
-    if let Err(error) = thread.spawn(serve) {
-        tracing::warn!(%error, "the branches of this mount cannot be changed");
     }
 }
 
@@ -211,14 +244,19 @@ fn listen(socket: &Path) -> std::io::Result<UnixListener> {
     listening.map_err(|errno| std::io::Error::from_raw_os_error(errno.raw()))
 }
 
-fn converse(mut stream: UnixStream, answer: &mut impl FnMut(Ask) -> Answer) -> anyhow::Result<()> {
+fn converse(
+    mut stream: UnixStream,
+    answer: &Mutex<impl FnMut(Ask) -> Answer>,
+) -> anyhow::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut asked = String::new();
     BufReader::new(&stream)
         .take(MOST_BYTES)
         .read_line(&mut asked)?;
-    let told = answer(serde_json::from_str(&asked)?);
+    let asked = serde_json::from_str(&asked)?;
+    // An order that panicked has said so; the next one finds the union as it is.
+    let told = (answer.lock().unwrap_or_else(PoisonError::into_inner))(asked);
     stream.write_all(&serde_json::to_vec(&told)?)?;
     Ok(())
 }

@@ -10,6 +10,7 @@ pub mod caller;
 pub mod capabilities;
 pub mod daemon;
 mod errno;
+pub mod footprint;
 pub mod fuse_device;
 pub mod fusermount;
 pub mod host_tree;

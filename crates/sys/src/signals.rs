@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rules::Errno;
 
 use crate::errno::{check, uninterrupted};
+use crate::waiting::wait_for_one;
 
 /// A signal that was sent to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +62,15 @@ impl Signals {
         Ok(Self(fd))
     }
 
+    /// Waits for the next signal, or until something else can be read: that is `None`.
+    pub fn wait_beside(&self, other: BorrowedFd<'_>) -> Result<Option<Signal>, Errno> {
+        if wait_for_one(self.as_fd(), other)? {
+            self.wait().map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
     /// Waits for the next signal.
     pub fn wait(&self) -> Result<Signal, Errno> {
         loop {
@@ -99,11 +109,14 @@ mod tests {
     #[test]
     fn a_blocked_signal_is_waited_for() {
         let signals = Signals::block().unwrap();
+        let (quiet, other) = std::os::unix::net::UnixStream::pair().unwrap();
         for signal in [Signal::Hangup, Signal::Terminate, Signal::Interrupt] {
             // SAFETY: sends this thread a signal that it has blocked.
             let refused = unsafe { libc::pthread_kill(libc::pthread_self(), signal.number()) };
             assert_eq!(refused, 0);
-            assert_eq!(signals.wait(), Ok(signal));
+            assert_eq!(signals.wait_beside(quiet.as_fd()), Ok(Some(signal)));
         }
+        drop(other);
+        assert_eq!(signals.wait_beside(quiet.as_fd()), Ok(None));
     }
 }

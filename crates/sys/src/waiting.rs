@@ -22,6 +22,15 @@ pub(crate) fn wait_readable(fd: impl AsFd, timeout: Option<Duration>) -> Result<
     })
 }
 
+/// Waits until one of two has something to read, and returns whether the first has.
+pub(crate) fn wait_for_one(first: BorrowedFd<'_>, second: BorrowedFd<'_>) -> Result<bool, Errno> {
+    uninterrupted(|| {
+        let mut waiting = [first, second].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        poll(&mut waiting, None).errno()?;
+        Ok(!waiting[0].revents().is_empty())
+    })
+}
+
 fn timespec(duration: Duration) -> Timespec {
     Timespec {
         tv_sec: duration.as_secs().try_into().unwrap_or(i64::MAX),

@@ -32,7 +32,7 @@ pub(crate) fn run(arguments: command_line::Mount) -> anyhow::Result<Exit> {
     });
     let words = arguments.options.iter().chain(&limit);
     let options = options::join(words.map(OsString::as_os_str));
-    mount(&Request {
+    mount(Request {
         source: arguments.source,
         dir: arguments.dir,
         options,
@@ -77,7 +77,7 @@ pub(crate) fn run_helper(
     let flags = [("r", "ro"), ("w", "rw")];
     let flags = flags.iter().filter(|(letter, _)| read.has(&[*letter]));
     let flags = flags.map(|(_, word)| word.as_ref());
-    mount(&Request {
+    mount(Request {
         source: Some(source.clone()),
         dir: dir.into(),
         options: options::join(read.all('o').chain(flags)),
@@ -129,7 +129,7 @@ pub(crate) fn run_fuse_overlayfs(
     };
     let single = read.has(&["s"]).then_some("threaded=0".as_ref());
     let debug = read.has(&["d", "debug"]).then_some("debug".as_ref());
-    mount(&Request {
+    mount(Request {
         source: None,
         dir: dir.into(),
         options: options::join(read.all('o').chain(single).chain(debug)),
@@ -142,10 +142,29 @@ pub(crate) fn run_fuse_overlayfs(
     })
 }
 
-fn mount(request: &Request) -> anyhow::Result<Exit> {
+/// What is left to do.
+enum Next {
+    /// Nothing.
+    End(Exit),
+    /// To serve, and to tell when that has begun.
+    Serve(Ready, Box<dyn FnOnce()>),
+}
+
+fn mount(request: Request) -> anyhow::Result<Exit> {
+    let next = begin(&request)?;
+    drop(request);
+    Ok(match next {
+        Next::End(exit) => exit,
+        Next::Serve(server, tell) => server.run(tell),
+    })
+}
+
+/// Does all but serve. Its frame would stay below the server's for as long as that runs, with the options as they were read.
+#[inline(never)]
+fn begin(request: &Request) -> anyhow::Result<Next> {
     let parsed = request.parse()?;
     if parsed.generic.remount {
-        return remount(request, &parsed);
+        return remount(request, &parsed).map(Next::End);
     }
     let mut plan = Plan::of(request)?;
     let warnings = std::mem::take(&mut plan.warnings);
@@ -157,25 +176,27 @@ fn mount(request: &Request) -> anyhow::Result<Exit> {
     };
     if request.fake {
         warn();
-        return Ok(Exit::SUCCESS);
+        return Ok(Next::End(Exit::SUCCESS));
     }
     let debug = parsed.generic.debug;
     if request.foreground || debug {
         logging::start(debug);
         let server = Ready::make(plan)?;
         warn();
-        return Ok(server.run(|| ()));
+        return Ok(Next::Serve(server, Box::new(|| ())));
     }
-    let exit = in_background(plan)?;
-    warn();
-    Ok(exit)
+    let next = in_background(plan)?;
+    if let Next::End(_) = next {
+        warn();
+    }
+    Ok(next)
 }
 
-fn in_background(plan: Plan) -> anyhow::Result<Exit> {
+fn in_background(plan: Plan) -> anyhow::Result<Next> {
     let forked = daemon::fork_server()
         .map_err(|errno| Failure::mount(format!("cannot start a server: {errno}")))?;
     let ready = match forked {
-        Forked::Parent(server) => return wait_for(server),
+        Forked::Parent(server) => return wait_for(server).map(Next::End),
         Forked::Child(ready) => ready,
     };
     let server = match Ready::make(plan) {
@@ -197,7 +218,7 @@ fn in_background(plan: Plan) -> anyhow::Result<Exit> {
             tracing::debug!(%errno, "nobody waits for the mount");
         }
     };
-    std::process::exit(i32::from(server.run(tell).0));
+    Ok(Next::Serve(server, Box::new(tell)))
 }
 
 fn wait_for(server: daemon::WaitForReady) -> anyhow::Result<Exit> {

@@ -7,7 +7,6 @@ use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use fuse::{Server, Way};
 use rules::options;
@@ -23,9 +22,9 @@ use super::branches;
 use super::live::{Adapt, Live, Opened};
 use super::plan::Plan;
 use super::predecessor;
-use crate::control;
+use crate::control::{self, Door};
 use crate::failure::{Exit, Failure};
-use crate::run_state::{self, RunState};
+use crate::run_state::{self, Recorded, RunState};
 
 /// How far the kernel reads ahead, in KiB.
 const READ_AHEAD: u32 = 1024;
@@ -41,7 +40,8 @@ struct Prepared<T: Tree> {
     server: Server<T>,
     mounted: Mounted,
     signals: Signals,
-    live: Live<T>,
+    /// What orders are given to; it takes a while to make, which nobody who uses the mount waits for.
+    live: Box<dyn FnOnce() -> Live<T>>,
 }
 
 /// Where the mount is, so that exactly it is unmounted.
@@ -52,7 +52,8 @@ struct Mounted {
 }
 
 impl Ready {
-    /// Mounts and answers the kernel's first question.
+    /// Mounts and answers the kernel's first question. Its frame is not to be that of the server.
+    #[inline(never)]
     pub(crate) fn make(plan: Plan) -> anyhow::Result<Self> {
         match plan.parsed.settings.override_stat {
             options::OverrideStat::None => Self::over(plan, |_, tree| Ok(tree)),
@@ -86,6 +87,7 @@ where
     T::File: AsFd,
 {
     fn make(mut plan: Plan, adapt: Adapt<T>) -> anyhow::Result<Self> {
+        sys::footprint::limit();
         sys::limits::clear_umask();
         sys::signals::ignore_broken_pipes();
         // Before the first thread, so that none of them is interrupted.
@@ -93,30 +95,35 @@ where
             .map_err(|errno| Failure::mount(format!("cannot wait for signals: {errno}")))?;
         predecessor::wait(&plan);
         let opened = kept(&plan)?;
-        let state = RunState::of(&plan);
         let union = Arc::new(stack(&mut plan, &adapt)?);
         let device = attach::attach(&plan)?;
         let mounted = Mounted::at(&plan.place);
         let unwinding = LeaveWhenUnwinding(mounted.clone());
-        let without_opens = plan.serve.without_opens;
-        let mut server = Server::new(device, Arc::clone(&union), plan.serve);
+        let mut server = Server::new(device, Arc::clone(&union), plan.serve.clone());
         if let Err(error) = server.initialize() {
             mounted.leave_lazily();
             let what = format!("cannot serve {:?}: {error}", plan.place);
             return Err(Failure::mount(what).into());
         }
         drop(unwinding);
-        let live = Live::new(
-            union,
-            server.control(),
-            server.counters(),
-            adapt,
-            plan.parsed,
-            plan.place,
-            state.mounted_as(mounted.device),
-            opened,
-            without_opens,
-        );
+        let (control, counters) = (server.control(), server.counters());
+        let device = mounted.device;
+        let live = Box::new(move || {
+            let state = RunState::of(&plan).mounted_as(device);
+            let without_opens = plan.serve.without_opens;
+            let Plan { parsed, place, .. } = plan;
+            Live::new(
+                union,
+                control,
+                counters,
+                adapt,
+                parsed,
+                place,
+                state,
+                opened,
+                without_opens,
+            )
+        });
         Ok(Self {
             server,
             live,
@@ -128,27 +135,20 @@ where
     fn run(self, on_serving: OnServing) -> Exit {
         let Self {
             server,
-            mut live,
+            live,
             mounted,
             signals,
         } = self;
-        let asked_to_end = Arc::new(AtomicBool::new(false));
         let recorded = OnceCell::new();
+        let beginning = Beginning {
+            live,
+            mounted: &mounted,
+            signals,
+            on_serving,
+        };
         let serving = |way: Way| {
-            live.state.served_by(way);
-            if let Some(device) = mounted.device
-                && let Err(errno) = sys::readahead::set(device, READ_AHEAD)
-            {
-                // Reading is slower without.
-                tracing::debug!(%errno, "cannot set how far the kernel reads ahead");
-            }
-            if let Some(recorded) = recorded.get_or_init(|| run_state::record(&live.state)) {
-                control::offer(&recorded.socket(), move |ask| live.answer(ask));
-            }
-            on_serving();
-            obey(signals, mounted.clone(), Arc::clone(&asked_to_end));
-            let (mount_point, transport) = (mounted.place.display(), way.name());
-            tracing::info!(%mount_point, transport, "serving");
+            beginning.announce(way, &recorded);
+            sys::footprint::release();
         };
         let served = catch_unwind(AssertUnwindSafe(|| server.run_and(serving)));
         if let Some(recorded) = recorded.into_inner().flatten() {
@@ -161,6 +161,41 @@ where
         }
         mounted.leave_lazily();
         Exit::SOFTWARE
+    }
+}
+
+/// What is to be done once requests are answered.
+struct Beginning<'a, T: Tree> {
+    live: Box<dyn FnOnce() -> Live<T>>,
+    mounted: &'a Mounted,
+    signals: Signals,
+    on_serving: OnServing,
+}
+
+impl<T: Tree> Beginning<'_, T>
+where
+    T::Dir: AsFd,
+    T::File: AsFd,
+{
+    /// Lets others find out about the mount. Its frame is gone when the server runs.
+    #[inline(never)]
+    fn announce(self, way: Way, recorded: &OnceCell<Option<Recorded>>) {
+        if let Some(device) = self.mounted.device
+            && let Err(errno) = sys::readahead::set(device, READ_AHEAD)
+        {
+            // Reading is slower without.
+            tracing::debug!(%errno, "cannot set how far the kernel reads ahead");
+        }
+        let mut live = (self.live)();
+        live.state.served_by(way);
+        let recorded = recorded.get_or_init(|| run_state::record(&live.state));
+        let door = recorded
+            .as_ref()
+            .and_then(|recorded| control::offer(&recorded.socket(), move |ask| live.answer(ask)));
+        (self.on_serving)();
+        obey(self.signals, door, self.mounted.clone());
+        let (mount_point, transport) = (self.mounted.place.display(), way.name());
+        tracing::info!(%mount_point, transport, "serving");
     }
 }
 
@@ -233,10 +268,9 @@ fn stack<T: Tree>(plan: &mut Plan, adapt: &Adapt<T>) -> Result<Union<T>, Failure
 
 impl Mounted {
     fn at(place: &Path) -> Self {
-        let entry = mount_table::mount_at(place).ok().flatten();
         Self {
             place: place.to_owned(),
-            device: entry.map(|entry| entry.device),
+            device: mount_table::device_at(place).ok(),
         }
     }
 
@@ -295,15 +329,24 @@ impl Drop for LeaveWhenUnwinding {
     }
 }
 
-/// Unmounts at the first signal to end; ends at once at the second, for then the users of
+/// Opens the door to who knocks. Unmounts at the first signal to end; ends at once at the second, for then the users of
 /// the mount do not go.
-fn obey(signals: Signals, mounted: Mounted, asked_to_end: Arc<AtomicBool>) {
+fn obey(signals: Signals, door: Option<Door>, mounted: Mounted) {
+    let mut asked_to_end = false;
+    let next = move || match &door {
+        Some(door) => signals.wait_beside(door.as_fd()).inspect(|signal| {
+            if signal.is_none() {
+                door.open();
+            }
+        }),
+        None => signals.wait().map(Some),
+    };
     let wait = move || {
-        while let Ok(signal) = signals.wait() {
+        while let Ok(signal) = next() {
             match signal {
-                Signal::Hangup => {}
-                Signal::Terminate | Signal::Interrupt => {
-                    if asked_to_end.swap(true, Ordering::SeqCst) {
+                None | Some(Signal::Hangup) => {}
+                Some(Signal::Terminate | Signal::Interrupt) => {
+                    if std::mem::replace(&mut asked_to_end, true) {
                         mounted.leave_lazily();
                         std::process::exit(i32::from(Exit::FAILED.0));
                     }
@@ -312,8 +355,8 @@ fn obey(signals: Signals, mounted: Mounted, asked_to_end: Arc<AtomicBool>) {
             }
         }
     };
-    let thread = std::thread::Builder::new().name("signals".into());
+    let thread = std::thread::Builder::new().name("waiting".into());
     if let Err(error) = thread.spawn(wait) {
-        tracing::warn!(%error, "signals are not obeyed");
+        tracing::warn!(%error, "signals and orders are not obeyed");
     }
 }

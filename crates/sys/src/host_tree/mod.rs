@@ -21,8 +21,8 @@ mod xattrs;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use rules::{Attr, Changes, Creation, Errno, Name, StatFs};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
@@ -33,8 +33,8 @@ use crate::identity::{SET_ID, keep_set_id};
 use crate::proc;
 use new_calls::NewCalls;
 use place::Place;
-use whiteouts::Whiteouts;
 pub use root::{Finder, Root};
+use whiteouts::Whiteouts;
 
 /// A directory of the host with everything below it.
 #[derive(Debug)]
