@@ -63,7 +63,7 @@ fn options_that_are_longer_than_a_page_reach_the_helper() {
         .iter()
         .map(|path| format!(":{here}/{path}=ro"))
         .collect();
-    let options = format!("rw,br={here}/b0=rw{lower}");
+    let options = format!("rw,udba=none,br={here}/b0=rw{lower}");
     assert!(options.len() > 10 * 4096, "{}", options.len());
     bench.bin();
     let helper = bench.path("bin/mount.fuse.plywood");
