@@ -36,10 +36,17 @@ crash *ARGS:
 stress *ARGS:
     cargo xtask stress {{ARGS}}
 
-# compare with ext4, overlayfs and other union filesystems; see bench/README.md
-bench *ARGS:
-    cargo build --release --package plywood
+# compare with ext4, overlayfs and other union filesystems: an hour or more; see bench/README.md
+bench *ARGS: build
     bench/run.py {{ARGS}}
+
+# the same in under 5 minutes: what matters most, one round
+bench-quick *ARGS: build
+    bench/run.py --quick {{ARGS}}
+
+# FUSE requests and system calls of each operation: `just opcount --contenders plywood`
+opcount *ARGS: build
+    bench/opcount.py {{ARGS}}
 
 # build, stack two directories, write on top, see which branch holds what
 demo:

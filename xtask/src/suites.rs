@@ -75,11 +75,25 @@ pub(crate) fn test(house: &Path, arguments: &[String]) -> anyhow::Result<bool> {
             &["test", "--workspace", "--no-fail-fast"],
         ));
     }
+    steps.push(Step {
+        name: "tools of the benchmark",
+        program: "python3".into(),
+        arguments: ["-m", "unittest", "discover", "-s", "bench"]
+            .map(Into::into)
+            .into(),
+        root: false,
+    });
     steps.extend([
         Step::suite("oracle", &[]),
         Step::suite("pjdfstest", &[]),
         Step::suite("crash", &["--rounds", "3"]),
         Step::suite("stress", &["--short"]),
+        Step {
+            name: "operation counts",
+            program: "bench/opcount.py".into(),
+            arguments: vec!["--check".into()],
+            root: true,
+        },
         Step::session("live session", "live"),
         Step::session("pool session", "pool"),
     ]);
