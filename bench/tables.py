@@ -194,7 +194,7 @@ def measured_on(res):
     versions = {}
     for run in done:
         for name, version in run["versions"].items():
-            if not name.endswith("-user") and name not in ("ext4", "plywood-aufs", "plywood-ro"):
+            if not name.endswith("-user") and name not in ("ext4", "plywood-aufs", "plywood-nopass", "plywood-ro"):
                 versions.setdefault(name, []).append(version + (f" ({run['plywood']})" if name == "plywood" and run["plywood"] else ""))
     said.append("- " + ", ".join(f"{name} {' and '.join(dict.fromkeys(v))}" for name, v in versions.items()))
     for command in dict.fromkeys(run["command"] for run in done):

@@ -125,7 +125,8 @@ security.fuseoverlayfs.override_stat for root).
 
 Mount: ro, nosuid, nodev, noexec, noatime, fsname=, subtype=, allow_other (always for root), noforget (for a
 union that NFS exports: handles stay good until it is unmounted), memory_limit=SIZE (as --memory-limit; a number
-of bytes, or with K, M or G), and whatever else fstab may hold.
+of bytes, or with K, M or G), nopassthrough (data goes through the server even where the kernel could pass it
+through), and whatever else fstab may hold.
 With ro, udba=none and no writable branch the mount is fastest, and read-only for good.
 
 Of a mounted union: remount with add:, append:, prepend:, del:PATH, mod:PATH=MODE, br= (adds what

@@ -373,6 +373,22 @@ fn a_writer_goes_on_above_the_branch_that_became_read_only() {
 }
 
 #[test]
+fn without_passthrough_a_writer_goes_on_above_the_branch_that_became_read_only() {
+    let Some(bench) = bench() else { return };
+    bench.mount("nopassthrough,br=b0=rw:b1=rw");
+    let mut open = writer(&bench.path("m/d/one"));
+    open.write_all(b"a").unwrap();
+    bench.remount("mod:b1=ro").silently();
+    open.write_all(b"b").unwrap();
+    drop(open);
+    assert_eq!(
+        (bench.read("b0/d/one"), bench.read("b1/d/one")),
+        ("ab".into(), "a".into())
+    );
+    bench.umount();
+}
+
+#[test]
 fn a_writer_whose_data_the_server_does_not_see_is_named() {
     let Some(bench) = bench() else { return };
     bench.mount("br=b0=rw:b1=rw");

@@ -56,7 +56,7 @@ pub(crate) fn settings(parsed: &MountOptions, open_files: u64) -> Settings {
         keep_directory_times: asked.compat != Compat::Aufs,
         acl: has_acl(parsed),
         // Where AUFS is followed to the letter, a writer can lose its branch at any time.
-        writers_bypass: is_host_admin() && asked.compat != Compat::Aufs,
+        writers_bypass: passthrough(parsed) && asked.compat != Compat::Aufs,
         all_directories_decide: !asked.topmost_permissions
             && asked.override_stat == OverrideStat::None,
         show_whiteouts: asked.show_whiteouts,
@@ -79,7 +79,7 @@ pub(crate) fn serve_options(parsed: &MountOptions, needs_opens: bool) -> ServeOp
     ServeOptions {
         without_opens: trusts && parsed.generic.read_only && !needs_opens,
         cache: cache(parsed),
-        passthrough: is_host_admin(),
+        passthrough: passthrough(parsed),
         acl: has_acl(parsed),
         threads: usize::from(parsed.generic.single_threaded),
         device_only: false,
@@ -101,6 +101,11 @@ fn generation() -> NonZeroU32 {
 /// Where owners are in an attribute, the inode's ACLs would name others.
 fn has_acl(parsed: &MountOptions) -> bool {
     parsed.settings.acl && parsed.settings.override_stat == OverrideStat::None
+}
+
+/// Whether the kernel may be asked to pass data through.
+fn passthrough(parsed: &MountOptions) -> bool {
+    is_host_admin() && !parsed.generic.no_passthrough
 }
 
 fn is_host_admin() -> bool {

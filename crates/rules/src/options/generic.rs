@@ -71,6 +71,8 @@ pub struct Generic {
     pub single_threaded: bool,
     /// `noforget`: objects are found by their handles also after the kernel forgot them, as an NFS server needs it.
     pub keep_forgotten: bool,
+    /// `nopassthrough`: data of files goes through the server, also where the kernel could pass it through.
+    pub no_passthrough: bool,
     /// `fsname=`: the source in /proc/mounts.
     pub source: Option<OsString>,
     /// `subtype=`: the type behind `fuse.`.
@@ -122,6 +124,7 @@ pub(super) const WORDS: &[&str] = &[
     "auto_unmount",
     "debug",
     "noforget",
+    "nopassthrough",
     "threaded",
     "max_idle_threads",
     "max_threads",
@@ -237,6 +240,7 @@ fn mount_flag(word: &Word<'_>, generic: &mut Generic) -> Result<bool, OptionErro
         b"auto_unmount" => (&mut generic.auto_unmount, true),
         b"debug" => (&mut generic.debug, true),
         b"noforget" => (&mut generic.keep_forgotten, true),
+        b"nopassthrough" => (&mut generic.no_passthrough, true),
         _ => return access_times(word, generic),
     };
     word.switch()?;

@@ -128,7 +128,7 @@ fn the_container_engines_words_are_kept() {
         "lowerdir=a:b,upperdir=u,workdir=w,uidmapping=0:1000:1:1:110000:65536,gidmapping=0:5:2,\
          squash_to_uid=7,squash_to_gid=8,squash_to_root,xattr_permissions=2,static_nlink,noacl,\
          timeout=0.5,threaded=0,redirect_dir=off,index=on,metacopy=on,nfs_export=off,xino=off,\
-         userxattr,context=\"u:r:t:s0:c1,c2\",fsync=0,nodev"
+         userxattr,context=\"u:r:t:s0:c1,c2\",fsync=0,nodev,nopassthrough"
             .as_ref(),
     )
     .unwrap();
@@ -150,6 +150,7 @@ fn the_container_engines_words_are_kept() {
     assert_eq!(parsed.work.as_deref(), Some("w".as_ref()));
     let generic = &parsed.generic;
     assert!(generic.single_threaded && generic.no_devices && !generic.read_only);
+    assert!(generic.no_passthrough);
     assert_eq!(generic.timeouts.entry, Some(Duration::from_millis(500)));
     assert_eq!(generic.security_contexts, ["context=\"u:r:t:s0:c1,c2\""]);
     assert!(
