@@ -1,5 +1,5 @@
 """What the figures were measured on."""
-import os, subprocess
+import contextlib, os, subprocess, sys
 
 from mounts import HERE, text_of
 
@@ -26,12 +26,36 @@ def described(data):
             "kernel": os.uname().release, "data": kind, "uring": uring()}
 
 
+URING = "/sys/module/fuse/parameters/enable_uring"
+
+
 def uring():
     """whether the kernel offers FUSE over io_uring"""
     try:
-        return "on" if text_of("/sys/module/fuse/parameters/enable_uring").strip() in "Y1" else "off"
+        return "on" if text_of(URING).strip() in "Y1" else "off"
     except OSError:
         return "not there"
+
+
+@contextlib.contextmanager
+def with_uring(wanted):
+    """FUSE over io_uring switched "on" or "off" for a while; as it is if `wanted` is None"""
+    before = uring()
+    if wanted in (None, before):
+        yield
+        return
+    if before == "not there":
+        sys.exit("this kernel has no FUSE over io_uring")
+    try:
+        switch(wanted)
+        yield
+    finally:
+        switch(before)
+
+
+def switch(wanted):
+    with open(URING, "w") as file:
+        file.write("Y" if wanted == "on" else "N")
 
 
 def commit():

@@ -20,7 +20,7 @@ Needs root, gcc, strace, mkfs.ext4.
 """
 import argparse, json, math, os, resource, shutil, signal, subprocess, sys, tempfile, time, tomllib
 
-import counting, mounts
+import counting, machine, mounts
 from counting import Calls, Requests, Untraceable
 from dataset import Env
 from mounts import BENCH, HERE, Fail, Mount, contenders
@@ -158,7 +158,9 @@ def above(now, limits):
 def slack(now, limits):
     """what could have a lower limit, because it has become much better"""
     return [f"{name}: {kind} {value:.2f} per operation, limit {limits[name][kind]:.2f}"
-            for name, kinds in now.items() for kind, value in kinds.items() if name in limits and value < limits[name][kind] * 0.8 - 0.15]
+            for name, kinds in now.items() for kind, value in kinds.items()
+            # that of the transport is for kernels without io_uring as well
+            if name != "transport" and kind in limits.get(name, {}) and value < limits[name][kind] * 0.8 - 0.15]
 
 
 def written(recorded):
@@ -260,6 +262,7 @@ def counted(a):
             rows = count(env, c, a.nlayers, requests)
             print(table(c["name"], a.nlayers, rows), flush=True)
             known[c["name"]] = rows
+            known["measured"] = {"date": time.strftime("%F"), "uring": machine.uring(), "plywood": machine.commit()}
             with open(path, "w") as file:
                 json.dump(known, file, indent=1)
         return 0
@@ -277,6 +280,7 @@ def main():
     ap.add_argument("--out", default=BENCH + "/out")
     ap.add_argument("--contenders", default="", help=f"all; with --check and --record: {CHECKED}")
     ap.add_argument("--nlayers", type=int, default=32)
+    ap.add_argument("--uring", choices=("on", "off"), help="switch the kernel's FUSE over io_uring meanwhile")
     ap.add_argument("--check", action="store_true")
     ap.add_argument("--record", action="store_true")
     a = ap.parse_args()
@@ -292,7 +296,8 @@ def main():
     try:
         counting.wanted()
         mounts.alone()
-        return counted(a)
+        with machine.with_uring(a.uring):
+            return counted(a)
     except Untraceable as ex:
         sys.exit(f"opcount.py: cannot count here: {ex}")
 

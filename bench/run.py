@@ -231,6 +231,7 @@ def main():
     ap.add_argument("--timeout", type=float, default=60, help="per timed step")
     ap.add_argument("--quiet-wait", type=float, default=2, help="max seconds to wait for an idle machine before each work")
     ap.add_argument("--prepare", action="store_true", help="make the data set and end")
+    ap.add_argument("--uring", choices=("on", "off"), help="switch the kernel's FUSE over io_uring for this run")
     ap.add_argument("--report", metavar="JSON")
     ap.add_argument("--stat", default="median", choices=("median", "min"), help="min is the better estimator on a busy machine")
     if "--quick" in sys.argv:
@@ -266,7 +267,8 @@ def main():
         res["stat"] = a.stat
         if a.deadline:
             signal.setitimer(signal.ITIMER_REAL, max(1, a.deadline - (time.time() - began)))
-        done = run(env, a, res, path, a.deadline and began + a.deadline)
+        with machine.with_uring(a.uring):
+            done = run(env, a, res, path, a.deadline and began + a.deadline)
         signal.setitimer(signal.ITIMER_REAL, 0)
     finally:
         if env:

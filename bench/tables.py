@@ -234,8 +234,9 @@ def generated(res, counts, limits, known):
     L += ["## All contenders that root mounted", "",
           *table(["row", *names], [[m, *(shown(m, med[m].get(n)) for n in names)] for m in sorted(med)]), ""]
     if counts:
-        names = [n for n in counts if n != "plywood"]
-        L += ["## Requests and system calls", "", "    bench/opcount.py", "",
+        names = [n for n in counts if n not in ("plywood", "measured")]
+        on = counts.pop("measured", {"date": "?", "uring": "?", "plywood": "?"})
+        L += ["## Requests and system calls", "", f"`bench/opcount.py`, {on['date']}, plywood {on['plywood']}, FUSE over io_uring {on['uring']}.", "",
               "FUSE requests / system calls of the server for each operation, 32 layers; in bold what is above its limit.", "",
               *table(["operation", "plywood", "limit", *names], of_counts(counts, limits, names)), ""]
     if res["fail"]:
