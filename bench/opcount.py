@@ -296,7 +296,8 @@ def main():
     try:
         counting.wanted()
         mounts.alone()
-        with machine.with_uring(a.uring):
+        # the limit of the transport is that of the device
+        with machine.with_uring("off" if a.record and machine.uring() == "on" else a.uring):
             return counted(a)
     except Untraceable as ex:
         sys.exit(f"opcount.py: cannot count here: {ex}")
