@@ -13,6 +13,8 @@ OPS = {1: "LOOKUP", 2: "FORGET", 3: "GETATTR", 4: "SETATTR", 5: "READLINK", 8: "
        39: "IOCTL", 42: "BATCH_FORGET", 43: "FALLOCATE", 44: "READDIRPLUS", 45: "RENAME2", 46: "LSEEK", 47: "COPY_FILE_RANGE", 52: "STATX"}
 # System calls that only wait: how many there are depends on who is faster.
 WAITING = {"futex", "sched_yield", "ppoll", "poll", "epoll_wait", "epoll_pwait", "restart_syscall", "clock_nanosleep", "rt_sigreturn"}
+# More memory for the allocator's pools of each thread: how many there are depends on who was busy.
+MEMORY = {"mprotect", "brk"}
 # What a debug build adds: it asks whether a descriptor is open before it closes it.
 DEBUGGING = {"fcntl"}
 # Those that move requests and replies; which of them depends on the transport.
@@ -148,7 +150,7 @@ def summed(lines):
 
 def work_of(calls):
     """system calls that do something: neither wait nor move requests"""
-    return sum(n for name, n in calls.items() if name not in WAITING | TRANSPORT | DEBUGGING and name != "read (nothing)")
+    return sum(n for name, n in calls.items() if name not in WAITING | MEMORY | TRANSPORT | DEBUGGING and name != "read (nothing)")
 
 
 def transport_of(calls):

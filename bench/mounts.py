@@ -67,6 +67,11 @@ def version(c):
 
 
 # ------------------------------------------------------------------ what servers use
+def drops():
+    """how often anybody dropped the caches of this machine so far"""
+    return [line for line in text_of("/proc/vmstat").split("\n") if line.startswith("drop_")]
+
+
 def cpu_busy():
     v = list(map(int, text_of("/proc/stat").split("\n")[0].split()[1:9]))
     return (sum(v) - v[3] - v[4]) / os.sysconf("SC_CLK_TCK")

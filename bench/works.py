@@ -4,14 +4,9 @@ A work gets a Ctx, whose `out` takes its figures: seconds, or KiB where the name
 """
 import json, os, resource, statistics, subprocess, time
 
-from mounts import NULL, Fail, Mount, session_rss, sh
+from mounts import NULL, Fail, Mount, drops, session_rss, sh
 
 WORKS = []
-
-
-def drops():
-    """how often anybody dropped the caches of this machine so far"""
-    return [l for l in open("/proc/vmstat") if l.startswith("drop_")]
 
 
 def work(key, title):
