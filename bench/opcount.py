@@ -81,6 +81,7 @@ def count(env, c, layers, requests):
     for _ in range(5):
         if rows := counted_once(env, c, layers, requests, alone=True):
             return rows
+    print("somebody keeps dropping the kernel's caches: these counts are higher or lower than they should be", file=sys.stderr)
     return counted_once(env, c, layers, requests, alone=False)
 
 
