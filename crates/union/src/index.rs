@@ -96,6 +96,12 @@ impl Index {
         self.names.iter().map(|(_, slot)| slot.sightings)
     }
 
+    /// Returns all names, with what the branches say about each.
+    pub(crate) fn each(&self) -> impl Iterator<Item = (&Name, &[Sighting])> {
+        let slots = self.names.iter();
+        slots.map(|(name, slot)| (name, slot.sightings))
+    }
+
     /// Returns whether no name is visible.
     pub(crate) fn is_empty(&self) -> bool {
         self.all()

@@ -23,6 +23,7 @@ use tree::Tree;
 
 use crate::api::InodeId;
 use crate::branch::BranchDir;
+use crate::chain::Stored;
 use crate::error::{Refusal, Result};
 use crate::index::Index;
 use crate::listing::Demand;
@@ -92,6 +93,8 @@ pub(crate) struct DirectoryState<T: Tree> {
     pub(crate) members: Vec<Arc<BranchDir<T>>>,
     /// Names in it, once somebody asked.
     pub(crate) index: Option<Index>,
+    /// What a stored index said when that was read.
+    pub(crate) stored: Option<Stored>,
     /// How often it is open for reading its names.
     pub(crate) opens: u32,
     /// Whether it was removed.
@@ -160,6 +163,7 @@ impl<T: Tree> DirectoryState<T> {
         Self {
             members,
             index: None,
+            stored: None,
             opens: 0,
             removed: false,
             links_below: None,

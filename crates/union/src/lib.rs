@@ -6,6 +6,7 @@ mod api;
 mod attr;
 mod branch;
 pub mod branch_tools;
+mod chain;
 mod copy;
 mod copy_up;
 mod create;
@@ -51,6 +52,7 @@ pub use api::{
     BranchId, Caller, DirectChange, Entry, InodeId, Listed, Observer, OpenFlags, Opened, Watcher,
 };
 pub use branch::Branch;
+pub use chain::{BuildError, Built, IndexBytes, Unfit};
 pub use error::{Error, Refusal, Result};
 pub use gate::Passage;
 pub use listing::DirStream;

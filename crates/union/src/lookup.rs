@@ -122,7 +122,11 @@ impl<T: Tree> Union<T> {
         let Some(dir) = parent.dir()?.state.read().member(branch).cloned() else {
             return Ok(None);
         };
-        let Some(mut attr) = dir.tree().look(&*dir.open()?, name)? else {
+        let attr = match self.stored_attr(parent, name, branch) {
+            Some(attr) => Some(attr),
+            None => dir.tree().look(&*dir.open()?, name)?,
+        };
+        let Some(mut attr) = attr else {
             return Ok(None);
         };
         let canonical = self.canonical(&attr);
@@ -234,7 +238,12 @@ impl<T: Tree> Union<T> {
         sightings: &[Sighting],
     ) -> Result<Option<(Arc<Inode<T>>, Attr)>> {
         let candidates = candidates(parent, name, sightings)?;
-        let Some(attr) = self.look_topmost(&candidates, name)? else {
+        let top = candidates.first().map(|top| top.index());
+        let attr = match top.and_then(|top| self.stored_attr(parent, name, top)) {
+            Some(attr) => Some(attr),
+            None => self.look_topmost(&candidates, name)?,
+        };
+        let Some(attr) = attr else {
             return Ok(None);
         };
         self.part_moved(&attr, parent, name);
@@ -413,7 +422,7 @@ impl<T: Tree> Union<T> {
     fn with_links(&self, inode: &Inode<T>, mut attr: Attr) -> Result<Attr> {
         attr.ino = inode.number;
         let directory = inode.dir()?;
-        let (below, cached) = {
+        let (members, cached) = {
             let state = directory.state.read();
             if state.removed {
                 attr.nlink = 0;
@@ -422,18 +431,20 @@ impl<T: Tree> Union<T> {
             if state.members.len() <= 1 {
                 return Ok(attr);
             }
-            (state.members[1..].to_vec(), state.links_below)
+            (state.members.clone(), state.links_below)
         };
         let links = match cached {
             Some(links) => links,
             None => {
-                let mut links = 0u32;
-                for member in below {
+                let (stored, mut links) = self
+                    .stored_links(inode, &members)
+                    .unwrap_or((members.len(), 0));
+                for member in members[..stored].iter().skip(1) {
                     let attr = member
                         .open()
                         .and_then(|dir| member.tree().attr(Object::Dir(&*dir)));
                     match attr.map_err(Error::from) {
-                        Err(error) if self.goes_on_without(&member, &error) => {}
+                        Err(error) if self.goes_on_without(member, &error) => {}
                         attr => links = links.saturating_add(links_in(&attr?)),
                     }
                 }

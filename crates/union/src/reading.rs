@@ -166,7 +166,12 @@ impl<T: Tree> Union<T> {
             index.hear_all(heard);
         }
         let mut unread = Vec::new();
-        for member in members {
+        let mut stored = None;
+        for (at, member) in members.iter().enumerate() {
+            stored = self.read_stored(inode, &mut index, &members[at..]);
+            if stored.is_some() {
+                break;
+            }
             let stamps = index.stamps.len();
             match self.read_with_stamp(inode, &mut index, member) {
                 Err(error) if self.goes_on_without(member, &error) => {
@@ -176,6 +181,7 @@ impl<T: Tree> Union<T> {
                 read => read?,
             }
         }
+        inode.dir()?.state.write().stored = stored;
         if unread.len() == members.len() {
             // Nothing is left to go on with.
             return Err(Errno::IO.into());

@@ -339,7 +339,7 @@ impl<T: Tree> Union<T> {
             recorded = recorded || self.has_records(dir, known.then_some(top))?;
         }
         if !recorded {
-            return self.merged(native);
+            return self.merged_natively(parent, name, native);
         }
         let mut members = Vec::new();
         let mut followed = Followed::new();

@@ -223,6 +223,7 @@ impl<T: Tree> Union<T> {
             root.branch.set_index(BranchIndex(index as u16));
         }
         self.set_roots(next);
+        self.keep_chain_index(changed);
         self.reset_placement();
         self.renumber_pseudo_links(&order);
         for inode in &inodes {

@@ -5,13 +5,14 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use parking_lot::{Mutex, RwLock};
 use rules::{Attr, BranchIndex, Kind, Name, Powers, StatFs};
 use tree::{Object, Tree};
 
 use crate::api::{BranchId, InodeId, Observer, Watcher};
 use crate::branch::{Branch, BranchDir, HandleCache};
+use crate::chain::Chain;
 use crate::dialect::Dialect;
 use crate::error::{Error, Refusal, Result};
 use crate::gate::{Gate, Passage};
@@ -50,6 +51,9 @@ pub struct Union<T: Tree> {
     pub(crate) account: Account,
     /// Counts direct changes that may concern what other directories merge.
     pub(crate) generation: AtomicU64,
+    /// A stored index of the lowest branches.
+    pub(crate) chain: ArcSwapOption<Chain>,
+    pub(crate) next_chain: AtomicU32,
 }
 
 /// Some tree of a union.
@@ -140,6 +144,8 @@ impl<T: Tree> Union<T> {
             watcher: OnceLock::new(),
             account: Account::default(),
             generation: AtomicU64::new(0),
+            chain: ArcSwapOption::empty(),
+            next_chain: AtomicU32::new(0),
         })
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Each changing operation shows exactly what a plain directory would show after it; a refusal changes
 //! nothing; a failure shows the state before or after; read-only branches are never written. A case that
-//! breaks a law is printed as the branches in tree notation with the operation.
+//! breaks a law is printed as the branches in tree notation with the operation. Half of the random stacks whose branches nobody
+//! else changes have a stored index of their lowest branches.
 
 mod balance;
 mod behind;
@@ -31,6 +32,7 @@ mod renamed;
 mod sequences;
 mod shown_marks;
 mod stack;
+mod stored;
 mod threads;
 mod times;
 mod view;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::collection::vec;
@@ -11,7 +12,7 @@ use rules::placement::CopyUpPolicy;
 use rules::{CopyUpOnOpen, Powers};
 use testkit::{Faults, Faulty, Gone, MemoryDisk, MemoryTree, draw, plant};
 use tree::Tree;
-use union::{Branch, DialectKind, DirectChanges, OverlayMarks, Settings, Union};
+use union::{Branch, DialectKind, DirectChanges, IndexBytes, OverlayMarks, Settings, Union};
 
 use crate::operation::any_path;
 
@@ -39,8 +40,21 @@ pub(crate) struct Plan {
     pub(crate) branches: Vec<(Mode, String)>,
     /// What branches may be used for beyond what their mode says.
     pub(crate) powers: Vec<(usize, Empower)>,
+    /// A stored index answers for the lowest branches, as far as they are read-only.
+    pub(crate) indexed: bool,
     /// How many blocks are free on each branch's disk once it is mounted; nothing: as many as anybody needs.
     pub(crate) free: Vec<u64>,
+}
+
+/// An index in memory.
+pub(crate) struct Stored(pub(crate) Vec<u8>);
+
+impl IndexBytes for Stored {
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn done_reading(&self) {}
 }
 
 /// The branches on their disks, which outlive unions over them.
@@ -67,6 +81,7 @@ impl Plan {
             one_disk: false,
             branches: branches.collect(),
             powers: Vec::new(),
+            indexed: false,
             free: Vec::new(),
         };
         plan.with(|settings| settings.direct_changes = DirectChanges::None)
@@ -82,6 +97,14 @@ impl Plan {
     pub(crate) fn with_free(self, free: &[u64]) -> Self {
         Self {
             free: free.to_vec(),
+            ..self
+        }
+    }
+
+    /// Returns the same stack with a stored index of its lowest branches.
+    pub(crate) fn indexed(self) -> Self {
+        Self {
+            indexed: true,
             ..self
         }
     }
@@ -175,7 +198,12 @@ impl fmt::Debug for Plan {
             .split([',', '{', '}'])
             .filter(|part| !usual.contains(part));
         let unusual: Vec<_> = parts.map(str::trim).collect();
-        writeln!(f, "{:?}, {disks}, {unusual:?}", self.settings.dialect)?;
+        let indexed = if self.indexed { ", indexed" } else { "" };
+        writeln!(
+            f,
+            "{:?}, {disks}{indexed}, {unusual:?}",
+            self.settings.dialect
+        )?;
         for (index, empower) in &self.powers {
             let on_open = empower(Powers::PLAIN).copy_up_on_open;
             writeln!(f, "opening something on branch {index}: {on_open:?}")?;
@@ -197,21 +225,15 @@ impl Stack {
     }
 
     pub(crate) fn try_mount(&self) -> Result<MemoryUnion, union::OpenError> {
-        let disks = self.trees.iter().zip(&self.gone);
-        let branches = disks.zip(&self.plan.branches).enumerate();
-        let branches = branches.map(|(index, ((tree, gone), (mode, _)))| {
-            let powers = match mode {
-                Mode::Rw => Powers::WRITABLE,
-                Mode::Ro => Powers::PLAIN,
-                Mode::Wh => Powers::LAYER,
-            };
-            let changes = self.plan.powers.iter().filter(|(at, _)| *at == index);
-            Branch {
-                tree: Faulty::on(tree.clone(), &self.faults, gone),
-                powers: changes.fold(powers, |powers, (_, change)| change(powers)),
-            }
-        });
-        let union = Union::new(branches.collect(), self.plan.settings.clone())?;
+        let branches = self.branches(0, &self.faults);
+        let union = Union::new(branches, self.plan.settings.clone())?;
+        if self.plan.indexed
+            && self.plan.settings.direct_changes == DirectChanges::None
+            && let Some(bytes) = self.index()
+        {
+            let used = union.use_chain_index(Arc::new(Stored(bytes)), |_| true, || {});
+            used.expect("the index that was just made fits");
+        }
         if !self.filled.swap(true, Ordering::Relaxed) {
             for (tree, free) in self.trees.iter().zip(&self.plan.free) {
                 let stat = tree
@@ -224,6 +246,39 @@ impl Stack {
             }
         }
         Ok(union)
+    }
+
+    fn branches(&self, from: usize, faults: &Faults) -> Vec<Branch<Faulty<MemoryTree>>> {
+        let disks = self.trees.iter().zip(&self.gone);
+        let branches = disks.zip(&self.plan.branches).enumerate().skip(from);
+        let branches = branches.map(|(index, ((tree, gone), (mode, _)))| {
+            let powers = match mode {
+                Mode::Rw => Powers::WRITABLE,
+                Mode::Ro => Powers::PLAIN,
+                Mode::Wh => Powers::LAYER,
+            };
+            let changes = self.plan.powers.iter().filter(|(at, _)| *at == index);
+            Branch {
+                tree: Faulty::on(tree.clone(), faults, gone),
+                powers: changes.fold(powers, |powers, (_, change)| change(powers)),
+            }
+        });
+        branches.collect()
+    }
+
+    /// Makes an index of the lowest branches, as far as they are read-only.
+    pub(crate) fn index(&self) -> Option<Vec<u8>> {
+        let modes = self.plan.branches.iter().map(|(mode, _)| *mode);
+        let above = modes.rev().position(|mode| mode == Mode::Rw);
+        let from = above.map_or(0, |above| self.trees.len() - above);
+        if from == self.trees.len() {
+            return None;
+        }
+        let branches = self.branches(from, &Faults::none());
+        let union = Union::new(branches, self.plan.settings.clone()).ok()?;
+        let out = std::io::Cursor::new(Vec::new());
+        let (out, _) = union.write_chain_index(out, |_| true).ok()?;
+        Some(out.into_inner())
     }
 
     /// Lets a branch be changed from now on.
@@ -412,6 +467,8 @@ pub(crate) fn any_plan() -> impl Strategy<Value = Plan> {
         )| {
             let mut branches = vec![Sketch::default(); modes.len()];
             let overlay = dialect != DialectKind::Aufs;
+            // Every law holds with an index as well.
+            let indexed = items.len() % 2 == 1;
             // What a new entry inherits comes from the directory on the branch that receives it, see docs/semantics.md.
             let inherits = inherits(create, moves);
             for (branch, path, item, variant) in items {
@@ -436,6 +493,7 @@ pub(crate) fn any_plan() -> impl Strategy<Value = Plan> {
                 one_disk,
                 branches: modes.into_iter().zip(texts).collect(),
                 powers: on_open.map(|powers| (last, powers)).into_iter().collect(),
+                indexed,
                 free: if one_disk { Vec::new() } else { free },
             };
             plan.with(|settings| {
