@@ -24,6 +24,7 @@ pub(crate) enum Verb {
     Which(Which),
     Status(Status),
     Doctor(Doctor),
+    Index(Index),
     Check(Check),
     MergeDown(MergeDown),
     Mvdown(Mvdown),
@@ -121,7 +122,8 @@ nodirperm1 (only the topmost branch decides who searches a directory, or every o
 (nothing is synced); compat=aufs|overlay (whose defaults hold); uidmapping=, gidmapping=,
 squash_to_root, squash_to_uid=, squash_to_gid= (one owner for all that is shown and made);
 xattr_permissions=2|1 (owners and permissions in an attribute: user.containers.override_stat, or
-security.fuseoverlayfs.override_stat for root).
+security.fuseoverlayfs.override_stat for root); chain_index=FILE (with udba=none: an index answers for
+the lowest read-only branches; it is made if FILE has none that fits, see `plywood index`).
 
 Mount: ro, nosuid, nodev, noexec, noatime, fsname=, subtype=, allow_other (always for root), noforget (for a
 union that NFS exports: handles stay good until it is unmounted), memory_limit=SIZE (as --memory-limit; a number
@@ -405,6 +407,64 @@ pub(crate) struct Balance {
     /// writable
     #[arg(value_name = "UNION|BRANCHES")]
     pub(crate) pool: OsString,
+}
+
+/// Make, check or show the index of a chain of read-only branches
+///
+/// A mount with `udba=none,chain_index=FILE` asks the index instead of the branches. It compares each directory with the
+/// index first, reads from the branches what changed, and then makes the index anew, so that nobody has to call these
+/// commands. Branches named `rr` are promised never to change: of them, attributes come from the index as well.
+#[derive(Debug, Args)]
+pub(crate) struct Index {
+    #[command(subcommand)]
+    pub(crate) verb: IndexVerb,
+}
+
+/// What to do about an index.
+#[derive(Debug, Subcommand)]
+pub(crate) enum IndexVerb {
+    /// Make the index of branches, topmost first, such as A=rr+wh:B=rr
+    Build(IndexOf),
+    /// Compare an index with the branches, directory by directory
+    ///
+    /// The exit code is 0 if it fits, 1 if it does not, 2 if that could not be found out.
+    Check(IndexOf),
+    /// Print what an index is about
+    Show(IndexShow),
+}
+
+/// How whiteouts and opaque directories are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum IndexFormat {
+    /// As for a mount with br=
+    Aufs,
+    /// As for a mount with lowerdir= by root
+    Overlay,
+    /// As for a mount with lowerdir= by others, or with userxattr
+    OverlayUser,
+}
+
+/// An index and the branches it is about.
+#[derive(Debug, Args)]
+pub(crate) struct IndexOf {
+    /// How whiteouts and opaque directories are written
+    #[arg(long, value_enum, default_value = "aufs")]
+    pub(crate) format: IndexFormat,
+    /// File of the index, outside of the branches
+    pub(crate) file: PathBuf,
+    /// Branches with the modes that they are mounted with: rr+wh, rr, ro+wh or ro
+    #[arg(value_name = "BRANCHES")]
+    pub(crate) branches: OsString,
+}
+
+/// Print what an index is about
+#[derive(Debug, Args)]
+pub(crate) struct IndexShow {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// File of the index
+    pub(crate) file: PathBuf,
 }
 
 /// Print the completion script for a shell

@@ -8,6 +8,7 @@ pub(crate) mod busy;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod doctor;
+pub(crate) mod index;
 pub(crate) mod install_helpers;
 pub(crate) mod man;
 pub(crate) mod merge_down;

@@ -2,6 +2,7 @@
 //!
 //! Only this room prints, reads the environment and chooses exit codes.
 
+mod chain_index;
 mod command_line;
 mod commands;
 mod control;
@@ -72,6 +73,7 @@ fn run(verb: Verb) -> anyhow::Result<Exit> {
         Verb::Busy(arguments) => commands::busy::run(&arguments),
         Verb::Which(arguments) => commands::which::run(&arguments),
         Verb::Status(arguments) => commands::status::run(&arguments),
+        Verb::Index(arguments) => commands::index::run(&arguments),
         Verb::Check(arguments) => commands::check::run(&arguments),
         Verb::Mvdown(arguments) => commands::mvdown::run(&arguments),
         Verb::Balance(arguments) => commands::balance::run(&arguments),

@@ -6,6 +6,7 @@
 
 pub(crate) mod attach;
 pub(crate) mod branches;
+pub(crate) mod chain_index;
 pub(crate) mod image;
 pub(crate) mod inode_table;
 pub(crate) mod live;

@@ -173,6 +173,10 @@ impl MountOptions {
             warnings,
             ..
         } = self;
+        if word.key == b"chain_index" {
+            settings.chain_index = Some(word.path()?);
+            return Ok(true);
+        }
         Ok(word.key == b"compat"
             || branch::apply(word, branches, changes, warnings)?
             || overlay::apply(word, self.dialect, directories, settings)?
@@ -203,7 +207,7 @@ impl MountOptions {
 }
 
 /// Our own words.
-const WORDS: &[&str] = &["compat"];
+const WORDS: &[&str] = &["compat", "chain_index"];
 
 fn unknown(word: &Word<'_>) -> OptionError {
     let known = [

@@ -17,6 +17,7 @@ pub mod host_tree;
 pub mod identity;
 pub mod image;
 pub mod limits;
+pub mod mapping;
 pub mod mount_table;
 pub mod mounting;
 pub mod notify;

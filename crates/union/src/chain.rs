@@ -181,6 +181,17 @@ impl<T: Tree> Union<T> {
         chain.as_ref().map_or(0, |chain| chain.branches.len())
     }
 
+    /// Returns how many directories of the index were found as it says, and how many otherwise; the others were not asked for.
+    pub fn compared_directories(&self) -> (usize, usize) {
+        let chain = self.chain.load();
+        let verdicts = chain.as_ref().map_or(&[][..], |chain| &chain.verdicts[..]);
+        let count = |verdict: u8| {
+            let known = verdicts.iter().map(|known| known.load(Ordering::Relaxed));
+            known.filter(|known| *known == verdict).count()
+        };
+        (count(FITS), count(DIFFERS))
+    }
+
     /// Lets go of the index when it is not about the lowest branches any more, or about one that changed. The stack does not
     /// change meanwhile.
     pub(crate) fn keep_chain_index(&self, changed: &[BranchId]) {

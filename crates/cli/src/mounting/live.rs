@@ -148,7 +148,12 @@ where
         // At a remount, `br=` adds what is not there yet on top.
         let listed = listed.map(|(index, branch)| BranchChange::Insert { index, branch });
         let changes: Vec<_> = listed.chain(std::mem::take(&mut parsed.changes)).collect();
-        let warnings = std::mem::take(&mut parsed.warnings);
+        let mut warnings = std::mem::take(&mut parsed.warnings);
+        if parsed.settings.chain_index != self.parsed.settings.chain_index {
+            let why = "ignored option chain_index: it is for the mount as a whole";
+            warnings.push(why.to_owned());
+            parsed.settings.chain_index = self.parsed.settings.chain_index.clone();
+        }
         self.reconfigure(parsed, gives(options, "udba"))?;
         for change in changes {
             self.apply(absolute(change, from), Manner::Lenient)?;
@@ -348,6 +353,10 @@ where
         self.union
             .set_powers(*id, mode.powers())
             .map_err(|error| self.failed(&format!("branch {path:?}"), error))?;
+        if self.branches[at].mode.permission != mode.permission {
+            // What was promised of the branch may not hold any more.
+            self.union.forget_chain_index();
+        }
         self.branches[at].mode = mode;
         Ok(())
     }

@@ -10,7 +10,7 @@ use union::Settings;
 
 use super::branches::{self, OpenBranch};
 use super::request::{Request, Warnings};
-use super::{inode_table, place, translate, unsupported};
+use super::{chain_index, inode_table, place, translate, unsupported};
 use crate::failure::{Exit, Failure};
 
 /// Everything that is needed to mount.
@@ -51,7 +51,7 @@ impl Plan {
             |branch: &OpenBranch| branch.mode.powers().writable || branch.tree.unpacks_files();
         let needs_opens = branches.iter().any(needs_opens);
         let warnings = told(request.warnings, &parsed, &branches);
-        Ok(Self {
+        let mut plan = Self {
             settings: translate::settings(&parsed, open_files),
             serve: translate::serve_options(&parsed, needs_opens),
             source: request.source_name(&parsed),
@@ -61,7 +61,9 @@ impl Plan {
             branches,
             parsed,
             warnings,
-        })
+        };
+        chain_index::check(&mut plan)?;
+        Ok(plan)
     }
 }
 

@@ -19,6 +19,7 @@ use union::{Branch, OpenError, Union};
 
 use super::attach::{self, DetachError};
 use super::branches;
+use super::chain_index::IndexKeeper;
 use super::live::{Adapt, Live, Opened};
 use super::plan::Plan;
 use super::predecessor;
@@ -42,6 +43,7 @@ struct Prepared<T: Tree> {
     signals: Signals,
     /// What orders are given to; it takes a while to make, which nobody who uses the mount waits for.
     live: Box<dyn FnOnce() -> Live<T>>,
+    index: Option<IndexKeeper>,
 }
 
 /// Where the mount is, so that exactly it is unmounted.
@@ -95,7 +97,11 @@ where
             .map_err(|errno| Failure::mount(format!("cannot wait for signals: {errno}")))?;
         predecessor::wait(&plan);
         let opened = kept(&plan)?;
+        let index = IndexKeeper::of(&plan);
         let union = Arc::new(stack(&mut plan, &adapt)?);
+        if let Some(index) = &index {
+            index.begin(&union);
+        }
         let device = attach::attach(&plan)?;
         let mounted = Mounted::at(&plan.place);
         let unwinding = LeaveWhenUnwinding(mounted.clone());
@@ -129,6 +135,7 @@ where
             live,
             mounted,
             signals,
+            index,
         })
     }
 
@@ -138,10 +145,12 @@ where
             live,
             mounted,
             signals,
+            index,
         } = self;
         let recorded = OnceCell::new();
         let beginning = Beginning {
             live,
+            index,
             mounted: &mounted,
             signals,
             on_serving,
@@ -167,6 +176,7 @@ where
 /// What is to be done once requests are answered.
 struct Beginning<'a, T: Tree> {
     live: Box<dyn FnOnce() -> Live<T>>,
+    index: Option<IndexKeeper>,
     mounted: &'a Mounted,
     signals: Signals,
     on_serving: OnServing,
@@ -188,6 +198,9 @@ where
         }
         let mut live = (self.live)();
         live.state.served_by(way);
+        if let Some(index) = self.index {
+            index.tend(Arc::clone(&live.union));
+        }
         let recorded = recorded.get_or_init(|| run_state::record(&live.state));
         let door = recorded
             .as_ref()

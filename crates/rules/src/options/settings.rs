@@ -137,6 +137,8 @@ pub struct Settings {
     pub user_xattr: bool,
     /// `volatile`, `fsync=0`: nothing is synced.
     pub volatile: bool,
+    /// `chain_index=`: the file with an index of the lowest branches.
+    pub chain_index: Option<PathBuf>,
     /// `static_nlink`: directories show a link count of 1.
     pub static_link_count: bool,
 }
@@ -176,6 +178,7 @@ impl Settings {
             override_stat: OverrideStat::None,
             user_xattr: false,
             volatile: false,
+            chain_index: None,
             static_link_count: false,
         }
     }
