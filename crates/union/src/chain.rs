@@ -19,7 +19,7 @@ use crate::api::BranchId;
 use crate::branch::BranchDir;
 use crate::error::Result;
 use crate::index::Index;
-use crate::inode::Inode;
+use crate::inode::{Inode, Key};
 use crate::settings::{DialectKind, OverlayMarks};
 use crate::union::Union;
 pub use build::{BuildError, Built};
@@ -322,7 +322,7 @@ impl<T: Tree> Union<T> {
         name: &Name,
         branch: BranchIndex,
     ) -> Option<Attr> {
-        let stored = parent.dir().ok()?.state.read().stored?;
+        let stored = stored_in(parent)?;
         let chain = self.chain.load();
         let chain = chain.as_ref().filter(|chain| chain.id == stored.chain)?;
         let roots = self.roots();
@@ -337,6 +337,32 @@ impl<T: Tree> Union<T> {
         let attr = entry.attr().ok()??;
         let dev = roots.get(branch.get())?.branch.dev;
         (entry.top().ok()?.branch.0 == layer).then_some(Attr { dev, ..attr })
+    }
+
+    /// Returns the attributes of what an object is on its branch, if an index answers for the directory that it is in.
+    pub(crate) fn stored_attr_at(
+        &self,
+        inode: &Inode<T>,
+        dir: &Arc<BranchDir<T>>,
+        name: &Name,
+    ) -> Option<Attr> {
+        self.chain.load().as_ref()?;
+        let (parent, called) = inode.name()?;
+        let there = |known: &Arc<BranchDir<T>>| Arc::ptr_eq(known, dir);
+        let branch = dir.index();
+        if called != *name
+            || !parent
+                .dir()
+                .ok()?
+                .state
+                .read()
+                .member(branch)
+                .is_some_and(there)
+        {
+            return None;
+        }
+        let attr = self.stored_attr(&parent, name, branch)?;
+        (Key::of(&attr) == inode.key()).then_some(attr)
     }
 
     /// Returns how many links the members from the second on add, if they are all of the chain.
@@ -386,7 +412,7 @@ impl<T: Tree> Union<T> {
 
     /// Returns the number of the directory that has a name in another one, topmost on a branch of the chain.
     fn number_of(&self, chain: &Chain, parent: &Inode<T>, name: &Name, top: u16) -> Option<u32> {
-        let stored = parent.dir().ok()?.state.read().stored?;
+        let stored = stored_in(parent)?;
         if stored.chain != chain.id {
             return None;
         }
@@ -444,6 +470,11 @@ impl<T: Tree> Union<T> {
     }
 }
 
+/// Returns what an index said when a directory was read.
+fn stored_in<T: Tree>(dir: &Inode<T>) -> Option<Stored> {
+    dir.dir().ok()?.state.read().index.as_ref()?.stored
+}
+
 /// Returns the attributes that a directory has on its branch now.
 fn now<T: Tree>(member: &Arc<BranchDir<T>>) -> Option<Attr> {
     let attr = match member.place() {
@@ -461,18 +492,18 @@ fn fill(
     directory: Directory<'_>,
     base: usize,
 ) -> std::result::Result<(), Refused> {
-    let mut entries = Vec::with_capacity(directory.len());
     // All or nothing: an error half way would leave names that are read once more.
     for entry in directory.entries() {
         let entry = entry?;
-        let sightings = entry
-            .sightings()
-            .collect::<std::result::Result<Vec<_>, _>>()?;
-        entry.top()?;
-        entries.push((entry.name()?, sightings, entry.attr()?));
+        let known = (entry.name()?, entry.top()?, entry.attr()?);
+        drop(known);
+        entry.sightings().try_for_each(|seen| seen.map(drop))?;
     }
-    for (name, sightings, attr) in entries {
-        for (at, seen) in sightings.iter().enumerate() {
+    for entry in directory.entries() {
+        let entry = entry?;
+        let (name, attr) = (entry.name()?, entry.attr()?);
+        for (at, seen) in entry.sightings().enumerate() {
+            let seen = seen?;
             let branch = BranchIndex((base + seen.branch.get()) as u16);
             let shown = attr.filter(|_| at == 0);
             let (kind, ino) = shown.map_or((None, 0), |attr| (Some(attr.kind), attr.ino));

@@ -9,6 +9,7 @@ use rules::lookup::{Resolution, Seen, Sighting, dirs, resolve};
 use rules::{BranchIndex, Kind, Name, Time};
 use smallvec::SmallVec;
 
+use crate::chain::Stored;
 use crate::failing::Unread;
 use crate::name_table::NameTable;
 pub(crate) use crate::name_table::Sightings;
@@ -27,6 +28,8 @@ pub(crate) struct Index {
     unread: Option<Unread>,
     /// The visible names, while somebody reads them.
     listing: Weak<Listing>,
+    /// What a stored index said when it was read.
+    pub(crate) stored: Option<Stored>,
     /// What names meant when their topmost branch got another place or left.
     uncovered: Vec<(Name, Resolution)>,
 }

@@ -23,7 +23,6 @@ use tree::Tree;
 
 use crate::api::InodeId;
 use crate::branch::BranchDir;
-use crate::chain::Stored;
 use crate::error::{Refusal, Result};
 use crate::index::Index;
 use crate::listing::Demand;
@@ -93,8 +92,6 @@ pub(crate) struct DirectoryState<T: Tree> {
     pub(crate) members: Vec<Arc<BranchDir<T>>>,
     /// Names in it, once somebody asked.
     pub(crate) index: Option<Index>,
-    /// What a stored index said when that was read.
-    pub(crate) stored: Option<Stored>,
     /// How often it is open for reading its names.
     pub(crate) opens: u32,
     /// Whether it was removed.
@@ -163,7 +160,6 @@ impl<T: Tree> DirectoryState<T> {
         Self {
             members,
             index: None,
-            stored: None,
             opens: 0,
             removed: false,
             links_below: None,

@@ -394,7 +394,17 @@ impl<T: Tree> Union<T> {
             )
         };
         let mut attr = match (place, data, last) {
-            (Some((dir, name)), _, _) => {
+            (Some((dir, name)), data, _) => {
+                let stored = match data {
+                    None => self.stored_attr_at(inode, &dir, &name),
+                    Some(_) => None,
+                };
+                if let Some(attr) = stored {
+                    return Ok(Attr {
+                        ino: inode.number,
+                        ..attr
+                    });
+                }
                 match dir.tree().attr(Object::Entry(&*dir.open()?, &name)) {
                     Err(Errno::NOENT) if self.moved_from(inode, &dir, &name) => {
                         return self.attr_of_quietly(inode);

@@ -166,10 +166,9 @@ impl<T: Tree> Union<T> {
             index.hear_all(heard);
         }
         let mut unread = Vec::new();
-        let mut stored = None;
         for (at, member) in members.iter().enumerate() {
-            stored = self.read_stored(inode, &mut index, &members[at..]);
-            if stored.is_some() {
+            index.stored = self.read_stored(inode, &mut index, &members[at..]);
+            if index.stored.is_some() {
                 break;
             }
             let stamps = index.stamps.len();
@@ -181,7 +180,6 @@ impl<T: Tree> Union<T> {
                 read => read?,
             }
         }
-        inode.dir()?.state.write().stored = stored;
         if unread.len() == members.len() {
             // Nothing is left to go on with.
             return Err(Errno::IO.into());

@@ -4,11 +4,11 @@
 //! there is none that fits, else when a directory turns out to have changed. Until then, and where no index can be written, the
 //! branches answer.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use rules::options::{DirectAccess, OverrideStat, Permission};
+use rules::options::{DirectAccess, MountOptions, OverrideStat, Permission};
 use tree::Tree;
 use union::{Settings, Union};
 
@@ -30,15 +30,19 @@ pub(crate) struct IndexKeeper {
 }
 
 /// Refuses an index that changes the branches it is about, and tells why one is not used.
-pub(crate) fn check(plan: &mut Plan) -> Result<(), Failure> {
-    let settings = &mut plan.parsed.settings;
+pub(crate) fn check(
+    parsed: &mut MountOptions,
+    branches: &[OpenBranch],
+    place: &Path,
+) -> Result<(), Failure> {
+    let settings = &mut parsed.settings;
     let Some(path) = &settings.chain_index else {
         return Ok(());
     };
     let no = |why: &str| Failure::mount(format!("chain_index={path:?}: {why}"));
     let absolute = chain_index::absolute(path).map_err(|errno| no(&errno.to_string()))?;
-    let around = plan.branches.iter().map(|branch| &*branch.path);
-    let around = around.chain([&*plan.place]);
+    let around = branches.iter().map(|branch| &*branch.path);
+    let around = around.chain([place]);
     if let Some(branch) = chain_index::branch_around(&absolute, around) {
         return Err(no(&format!("lies inside {branch:?}"))
             .hint("name a file outside of the branches and the mount point"));
@@ -47,8 +51,7 @@ pub(crate) fn check(plan: &mut Plan) -> Result<(), Failure> {
         Some("it needs udba=none")
     } else if settings.override_stat != OverrideStat::None {
         Some("not together with xattr_permissions")
-    } else if plan
-        .branches
+    } else if branches
         .last()
         .is_none_or(|branch| branch.mode.is_writable())
     {
@@ -59,7 +62,8 @@ pub(crate) fn check(plan: &mut Plan) -> Result<(), Failure> {
     settings.chain_index = match why {
         None => Some(absolute),
         Some(why) => {
-            plan.warnings
+            parsed
+                .warnings
                 .push(format!("ignored option chain_index: {why}"));
             None
         }

@@ -39,7 +39,7 @@ impl Plan {
     /// Checks a request and opens what it needs.
     #[inline(never)]
     pub(crate) fn of(request: &Request) -> anyhow::Result<Self> {
-        let parsed = request.parse()?;
+        let mut parsed = request.parse()?;
         unsupported::refuse(&request.options, &parsed)?;
         let (place, mounts) = place::resolve(&request.dir)?;
         check_device()?;
@@ -50,8 +50,9 @@ impl Plan {
         let needs_opens =
             |branch: &OpenBranch| branch.mode.powers().writable || branch.tree.unpacks_files();
         let needs_opens = branches.iter().any(needs_opens);
+        chain_index::check(&mut parsed, &branches, &place)?;
         let warnings = told(request.warnings, &parsed, &branches);
-        let mut plan = Self {
+        Ok(Self {
             settings: translate::settings(&parsed, open_files),
             serve: translate::serve_options(&parsed, needs_opens),
             source: request.source_name(&parsed),
@@ -61,9 +62,7 @@ impl Plan {
             branches,
             parsed,
             warnings,
-        };
-        chain_index::check(&mut plan)?;
-        Ok(plan)
+        })
     }
 }
 
