@@ -43,7 +43,8 @@ def contenders(config, wanted="", everything=False):
         if wanted and c["name"] not in wanted:
             continue
         if c["kind"] == "exec" and not everything:
-            c["argv"] = [word.replace("{bench}", BENCH).replace("{plywood}", PLYWOOD) for word in c["argv"]]
+            for key in ("argv", "prepare"):
+                c[key] = [word.replace("{bench}", BENCH).replace("{plywood}", PLYWOOD) for word in c.get(key, [])]
             if not shutil.which(c["argv"][0]):
                 print(f"{c['name']}: no {c['argv'][0]}; left out", file=sys.stderr)
                 continue
@@ -157,12 +158,17 @@ class Mount:
         def br(m):
             return m[3].join([self.upper + m[1]] + [l + m[2] for l in self.lowers])
         s = re.sub(r"\{br\|([^|]*)\|([^|]*)\|([^}]*)\}", br, s)
+        s = re.sub(r"\{low\|([^|]*)\|([^}]*)\}", lambda m: m[2].join(l + m[1] for l in self.lowers), s)
         rel = [os.path.relpath(l, self.stack or "/") for l in self.lowers]
         return (s.replace("{mnt}", self.mnt).replace("{upper}", self.upper).replace("{work}", self.work)
                 .replace("{lower}", ":".join(self.lowers)).replace("{lower_rel}", ":".join(rel))
-                .replace("{flat}", self.flat or self.upper))
+                .replace("{flat}", self.flat or self.upper).replace("{base}", self.base))
 
     def up(self, timeout=20):
+        if self.c.get("prepare"):
+            p = subprocess.run([self.subst(a) for a in self.c["prepare"]], capture_output=True, text=True)
+            if p.returncode:
+                raise Fail("prepare: " + p.stderr.strip()[:200])
         t0 = time.perf_counter()
         k = self.c["kind"]
         if k == "bare":
