@@ -186,7 +186,12 @@ impl<T: Tree> Union<T> {
                 return Ok(None);
             }
             let mut state = other.state.write();
-            state.branch = branch;
+            if state.branch != branch || state.pseudo_linked {
+                // It was copied up under another of its names just now: its place is where the copy is.
+                drop((state, change));
+                self.inodes.forget(&inode, 1);
+                return Ok(None);
+            }
             state.place = Some((dir, name.clone()));
             state.last = None;
         }

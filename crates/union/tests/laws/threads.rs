@@ -1,11 +1,11 @@
 //! Many threads at once: nothing is lost, nothing is copied up twice.
 
 use std::collections::HashSet;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Barrier, Mutex};
 use std::time::Duration;
 
-use union::{InodeId, OpenFlags};
+use union::{InodeId, OpenFlags, Refusal};
 
 use crate::client::{CALLER, Client, WRITE};
 use crate::stack::{MemoryUnion, Mode, Plan};
@@ -244,6 +244,95 @@ fn one_of_many(union: &MemoryUnion, seed: usize) -> bool {
         union.forget(id, 1);
     }
     done
+}
+
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+
+#[test]
+fn writers_through_different_names_of_one_file_lose_nothing_while_links_are_flushed() {
+    let lower = |n: usize| format!("a/{n} \"....\"\nb/{n} = a/{n}\nc/{n} = a/{n}\nd/{n} = a/{n}\n");
+    let lower: String = (0..FILES).map(lower).collect();
+    let plan = Plan::aufs(&[(Mode::Rw, ""), (Mode::Ro, &lower)]);
+    for plan in [plan.clone(), plan.noticed()] {
+        for early in [true, false] {
+            let plan = plan.clone().with(|set| set.link_names_early = early);
+            let stack = plan.build();
+            let union = stack.mount();
+            let (together, done) = (Barrier::new(NAMES.len()), AtomicUsize::new(0));
+            let mut failed = Vec::new();
+            std::thread::scope(|scope| {
+                let writer = |thread| {
+                    let (union, together, done) = (&union, &together, &done);
+                    scope.spawn(move || {
+                        let write = |n| {
+                            together.wait();
+                            let written = write_through(union, thread, n);
+                            written.map_err(|error| (NAMES[thread], n, error))
+                        };
+                        let failed: Vec<_> =
+                            (0..FILES).map(write).filter_map(Result::err).collect();
+                        done.fetch_add(1, Ordering::Release);
+                        failed
+                    })
+                };
+                let writers: Vec<_> = (0..NAMES.len()).map(writer).collect();
+                while done.load(Ordering::Acquire) < NAMES.len() {
+                    union.flush_links().unwrap();
+                }
+                for writer in writers {
+                    failed.extend(writer.join().unwrap());
+                }
+            });
+            assert_eq!(failed, [], "early: {early}");
+            union.flush_links().unwrap();
+            assert_whole(union, &format!("early: {early}"));
+            assert_whole(stack.mount(), &format!("mounted again, early: {early}"));
+            assert!(!stack.has_pseudo_links());
+            assert!(stack.left_over().is_empty(), "{:?}", stack.left_over());
+            assert_eq!(stack.touched_read_only_branch(), None);
+        }
+    }
+}
+
+/// Writes one byte into a file, by its name in one directory. Each call is one operation of a front end.
+fn write_through(union: &MemoryUnion, thread: usize, n: usize) -> union::Result<()> {
+    let passing = union.pass();
+    let dir = union.lookup(InodeId::ROOT, NAMES[thread].as_bytes())?;
+    let dir = dir.ok_or(Refusal::NotFound)?.id;
+    drop(passing);
+    let passing = union.pass();
+    let found = union.lookup(dir, n.to_string().as_bytes())?;
+    let id = found.ok_or(Refusal::NotFound)?.id;
+    drop(passing);
+    let passing = union.pass();
+    union.open(id, WRITE)?;
+    drop(passing);
+    let passing = union.pass();
+    let mine = [b'0' + thread as u8];
+    union.write(id, &mine, thread as u64, false)?;
+    drop(passing);
+    let _passing = union.pass();
+    union.release(id);
+    union.forget(id, 1);
+    union.forget(dir, 1);
+    Ok(())
+}
+
+/// Checks that all names of each file show what everybody wrote, in one file.
+#[track_caller]
+fn assert_whole(union: MemoryUnion, when: &str) {
+    let mut client = Client::new(union);
+    for n in 0..FILES {
+        let number = client.find(&format!("a/{n}")).unwrap().attr.ino;
+        for dir in NAMES {
+            let path = format!("{dir}/{n}");
+            assert_eq!(client.read(&path).unwrap(), b"0123", "{path}, {when}");
+            let attr = client.find(&path).unwrap().attr;
+            assert_eq!((attr.ino, attr.nlink), (number, 4), "{path}, {when}");
+        }
+    }
+    client.forget_all();
+    assert_eq!(client.union.inodes_held(), 1);
 }
 
 /// Who reads a lower file in overlay's dialect goes past the union; a writer that shared its inode would go there, too.
