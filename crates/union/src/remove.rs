@@ -305,6 +305,12 @@ impl<T: Tree> Union<T> {
         let next = self.other_place(inode)?;
         let last = next.is_none() && attr.nlink <= 1;
         let mut state = other.state.write();
+        let still = matches!((&state.place, &place), (Some((now, at)), Some((dir, was)))
+            if Arc::ptr_eq(now, dir) && at == was);
+        if !still {
+            // It was copied up by another name just now: its place is where the copy is.
+            return Ok(());
+        }
         state.place = next;
         if state.place.is_none() {
             let nlink = attr.nlink.saturating_sub(1);

@@ -373,3 +373,49 @@ fn what_readers_were_lent_is_never_opened_for_writing() {
     assert_eq!(written.len(), FILES);
     assert!(lent.is_disjoint(&written));
 }
+
+#[test]
+fn what_is_written_stays_when_another_name_of_the_file_goes_while_it_is_copied_up() {
+    let lower = |n: usize| format!("a/{n} \".\"\nb/{n} = a/{n}\n");
+    let lower: String = (0..FILES).map(lower).collect();
+    let copies = |powers| rules::Powers {
+        copy_up_on_open: rules::CopyUpOnOpen::Regular,
+        ..powers
+    };
+    let plan = Plan::aufs(&[(Mode::Rw, ""), (Mode::Rw, &lower)]).branch(1, copies);
+    for plan in [plan.clone(), plan.noticed()] {
+        let stack = plan.build();
+        let union = stack.mount();
+        let together = Barrier::new(2);
+        let mut refused = Vec::new();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for n in 0..FILES {
+                    let name = n.to_string();
+                    let dir = union.lookup(InodeId::ROOT, b"a").ok().flatten();
+                    let dir = dir.map_or(InodeId::ROOT, |dir| dir.id);
+                    let file = union.lookup(dir, name.as_bytes()).ok().flatten();
+                    together.wait();
+                    // It may lose the race against the writer, who loses nothing by that.
+                    let _ = union.unlink(dir, name.as_bytes());
+                    if let Some(file) = file {
+                        union.forget(file.id, 1);
+                    }
+                    union.forget(dir, 1);
+                }
+            });
+            for n in 0..FILES {
+                together.wait();
+                if write_through(&union, 1, n).is_err() {
+                    refused.push(n);
+                }
+            }
+        });
+        for union in [union, stack.mount()] {
+            let mut client = Client::new(union);
+            for n in (0..FILES).filter(|n| !refused.contains(n)) {
+                assert_eq!(client.read(&format!("b/{n}")).unwrap(), b".1", "b/{n}");
+            }
+        }
+    }
+}
