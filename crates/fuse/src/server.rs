@@ -139,7 +139,7 @@ where
     }
 
     /// As `run`; `serving` is called once requests are answered, and told how they travel.
-    pub fn run_and(mut self, serving: impl FnOnce(Way)) -> Result<(), ServeError> {
+    pub fn run_and(mut self, serving: impl FnOnce(Way) + Send) -> Result<(), ServeError> {
         let agreed = match self.agreed {
             Some(agreed) => agreed,
             None => {

@@ -90,7 +90,7 @@ where
     pub(crate) fn entry(&self, entry: &Entry) -> Record<ENTRY_BYTES> {
         let validity = Validity {
             entry: self.name_validity(self.union.hears_names(entry.id)),
-            attr: self.attr_validity(entry.id),
+            attr: self.attr_validity(entry.id, &entry.attr),
         };
         let generation = self.generation.map_or(0, NonZeroU32::get);
         attributes::entry(entry.id, &self.ids.shown(&entry.attr), validity)
@@ -99,7 +99,7 @@ where
 
     /// Phrases attributes.
     pub(crate) fn attr(&self, id: InodeId, attr: &Attr) -> Record<104> {
-        attributes::attr_out(&self.ids.shown(attr), self.attr_validity(id))
+        attributes::attr_out(&self.ids.shown(attr), self.attr_validity(id, attr))
     }
 
     /// Returns how long a name may be relied on whose changes are heard of, or are not.
@@ -114,7 +114,11 @@ where
     /// Returns how long attributes may be relied on: no longer than a tick while somebody writes
     /// to the file without our hearing of it, because stores to mapped memory move its times, and while direct changes would not be
     /// heard of.
-    pub(crate) fn attr_validity(&self, id: InodeId) -> Duration {
+    pub(crate) fn attr_validity(&self, id: InodeId, attr: &Attr) -> Duration {
+        // A write takes set-id bits away, of which the kernel does not hear (FUSE_HANDLE_KILLPRIV_V2).
+        if attr.kind == rules::Kind::File && attr.perm & SET_ID != 0 {
+            return Duration::ZERO;
+        }
         if self.passthrough.is_written(id) || !self.union.hears(id) {
             self.control.cache.load().attr_timeout.min(TICK)
         } else {

@@ -32,7 +32,7 @@ pub(crate) fn serve<T: Tree>(
     device: &Arc<FuseDevice>,
     equipment: Equipment,
     tasks: Tasks,
-    serving: impl FnOnce(Way),
+    serving: impl FnOnce(Way) + Send,
 ) -> Result<(), ServeError>
 where
     T::Dir: AsFd,

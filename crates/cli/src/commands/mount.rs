@@ -147,7 +147,7 @@ enum Next {
     /// Nothing.
     End(Exit),
     /// To serve, and to tell when that has begun.
-    Serve(Ready, Box<dyn FnOnce()>),
+    Serve(Ready, Box<dyn FnOnce() + Send>),
 }
 
 fn mount(request: Request) -> anyhow::Result<Exit> {

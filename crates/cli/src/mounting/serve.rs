@@ -2,11 +2,11 @@
 //!
 //! When it ends, for whatever reason, no mount is left that nobody answers.
 
-use std::cell::OnceCell;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::OnceLock;
 
 use fuse::{Server, Way};
 use rules::options;
@@ -34,7 +34,7 @@ const READ_AHEAD: u32 = 1024;
 pub(crate) struct Ready(Box<dyn FnOnce(OnServing) -> Exit>);
 
 /// What is to be done once the mount can be used.
-type OnServing = Box<dyn FnOnce()>;
+type OnServing = Box<dyn FnOnce() + Send>;
 
 /// The same, knowing the trees.
 struct Prepared<T: Tree> {
@@ -42,7 +42,7 @@ struct Prepared<T: Tree> {
     mounted: Mounted,
     signals: Signals,
     /// What orders are given to; it takes a while to make, which nobody who uses the mount waits for.
-    live: Box<dyn FnOnce() -> Live<T>>,
+    live: Box<dyn FnOnce() -> Live<T> + Send>,
     index: Option<IndexKeeper>,
 }
 
@@ -78,7 +78,7 @@ impl Ready {
     }
 
     /// Serves until the mount is gone. `on_serving` is called once it can be used and others can find out about it.
-    pub(crate) fn run(self, on_serving: impl FnOnce() + 'static) -> Exit {
+    pub(crate) fn run(self, on_serving: impl FnOnce() + Send + 'static) -> Exit {
         (self.0)(Box::new(on_serving))
     }
 }
@@ -147,7 +147,7 @@ where
             signals,
             index,
         } = self;
-        let recorded = OnceCell::new();
+        let recorded = OnceLock::new();
         let beginning = Beginning {
             live,
             index,
@@ -175,7 +175,7 @@ where
 
 /// What is to be done once requests are answered.
 struct Beginning<'a, T: Tree> {
-    live: Box<dyn FnOnce() -> Live<T>>,
+    live: Box<dyn FnOnce() -> Live<T> + Send>,
     index: Option<IndexKeeper>,
     mounted: &'a Mounted,
     signals: Signals,
@@ -189,7 +189,7 @@ where
 {
     /// Lets others find out about the mount. Its frame is gone when the server runs.
     #[inline(never)]
-    fn announce(self, way: Way, recorded: &OnceCell<Option<Recorded>>) {
+    fn announce(self, way: Way, recorded: &OnceLock<Option<Recorded>>) {
         if let Some(device) = self.mounted.device
             && let Err(errno) = sys::readahead::set(device, READ_AHEAD)
         {

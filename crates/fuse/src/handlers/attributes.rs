@@ -35,7 +35,7 @@ where
         let attr = self.ids.shown(&self.union.attr(id)?);
         reply(
             payload,
-            &statx_out(&attr, self.attr_validity(id)),
+            &statx_out(&attr, self.attr_validity(id, &attr)),
             Undo::Nothing,
         )
     }

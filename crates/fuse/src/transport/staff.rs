@@ -55,7 +55,7 @@ pub fn serve<H: Handler>(
     device: &Arc<FuseDevice>,
     equipment: Equipment,
     handler: &H,
-    serving: impl FnOnce(Way),
+    serving: impl FnOnce(Way) + Send,
 ) -> Result<(), ServeError> {
     let Equipment {
         ring,
@@ -80,7 +80,8 @@ pub fn serve<H: Handler>(
         });
         match porter {
             Ok(porter) => {
-                serving(Way::IoUring);
+                // Not by the porter, which never touches a path: what is done may lead through the mount itself, such as one over `/run`.
+                scope.spawn(|| serving(Way::IoUring));
                 if let Err(errno) = porter.serve(scope, handler) {
                     tracing::error!(%errno, "requests can no more be handed over");
                     desk.failed.lock().get_or_insert(errno);
@@ -110,6 +111,9 @@ impl<'scope, H: Handler> Staff<'scope, '_, H> {
         thread
             .spawn_scoped(self.scope, move || self.work(number))
             .map(drop)
+            .inspect_err(|_| {
+                self.desk.hired.fetch_sub(1, Ordering::Relaxed);
+            })
     }
 
     fn hire_one_more(self) {
