@@ -55,8 +55,8 @@ impl<T: Tree> Union<T> {
             return Ok(());
         }
         let other = inode.other()?;
-        let still = self.held_still(other);
-        let quiet = self.stays(other);
+        // A place is a name: what moves between the look at it and the change would leave the change behind.
+        let quiet = other.changing.read();
         let (place, data) = {
             let state = other.state.read();
             (state.place.clone(), state.data.clone())
@@ -69,7 +69,7 @@ impl<T: Tree> Union<T> {
             (_, Some((dir, name))) => {
                 let entry = Object::Entry(&*dir.open()?, &name);
                 let done = dir.tree().set_attr(entry, changes);
-                drop((still, quiet));
+                drop(quiet);
                 match done {
                     Err(Errno::NOENT) if self.moved_from(inode, &dir, &name) => {
                         self.set_other_attr(inode, changes)

@@ -81,6 +81,8 @@ impl<T: Tree> Union<T> {
             drop(moving);
             return self.link_names(inode);
         }
+        // It may be where it can change already.
+        let _quiet = other.changing.write();
         let (parent, name) = inode.name().ok_or(Refusal::Gone)?;
         let target = self.directory_on(&parent, branch)?;
         if self.publish_copy(inode, &parent, &name, &target, Copied::default(), false)? {

@@ -272,7 +272,7 @@ impl<T: Tree> Union<T> {
             return Ok(());
         }
         self.inodes.remove_name(&inode, parent, name);
-        let next = self.other_place(&inode)?;
+        let next = self.other_place(&inode, (parent, name))?;
         let mut state = other.state.write();
         state.place = next;
         state.pages_stale = true;

@@ -108,7 +108,8 @@ pub(crate) struct DirectoryState<T: Tree> {
 pub(crate) struct Other<T: Tree> {
     /// Held by whoever copies it up.
     pub(crate) moving: Mutex<()>,
-    /// Held by whoever changes it where it is, and alone by who moves it from one writable branch to another.
+    /// Held by whoever changes it where it is, from the look at its place on, and alone by who moves it from one
+    /// writable branch to another. Who holds it to change something may take neither this nor `moving` again.
     pub(crate) changing: RwLock<()>,
     pub(crate) state: RwLock<OtherState<T>>,
 }

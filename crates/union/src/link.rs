@@ -41,9 +41,12 @@ impl<T: Tree> Union<T> {
             self.copy_up_to(&inode, branch)?;
         }
         let moving = other.moving.lock();
-        if other.state.read().branch != home && self.writable(home) {
-            // Somebody who opened it has moved it up meanwhile.
-            drop(moving);
+        let quiet = moves.then(|| other.changing.write());
+        let brought = moves && !self.settings().pseudo_links;
+        let expected = if brought { branch } else { home };
+        if !nameless && other.state.read().branch != expected {
+            // Somebody else has copied or moved it meanwhile.
+            drop((quiet, moving));
             return self.link(id, parent.id, name.as_bytes());
         }
         let site = self.site_on(&parent, &name, branch)?;
@@ -54,7 +57,7 @@ impl<T: Tree> Union<T> {
         }
         self.settle_new(&parent, &name, &site)?;
         drop(site);
-        drop(moving);
+        drop((quiet, moving));
         self.count_link(&inode, 1);
         self.inodes.add_name(&inode, &parent, &name);
         inode.take_reference()?;

@@ -89,6 +89,8 @@ impl<T: Tree> Union<T> {
             self.build_copy(Some(parent), &target, name, &from, name, &whole, copied)?;
         let original = whole.attr;
 
+        // What somebody changes by its name or through the open file is changed before the last look, or where it is then.
+        let quiet = other.changing.write();
         let change = parent.dir()?.change.lock();
         let sightings = self.with_index_locked(parent, |index| index.sightings(name.as_bytes()))?;
         // The way to its branch is there now. To look for another one would take locks above this one.
@@ -122,7 +124,7 @@ impl<T: Tree> Union<T> {
         }
         drop(waited_for);
         drop(change);
-        drop(moving);
+        drop((quiet, moving));
         Ok(plan)
     }
 

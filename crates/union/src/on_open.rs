@@ -5,7 +5,7 @@
 //! durable: whatever stops in between, the union shows the same file, and it is on disk at least once.
 //!
 //! What somebody has open on a writable branch stays there until nobody has: its data may bypass the union. What is
-//! changed without being open waits (`held_still`). A file with several names is copied, never moved.
+//! changed without being open waits. A file with several names is copied, never moved.
 
 use std::sync::Arc;
 
@@ -36,6 +36,7 @@ impl<T: Tree> Union<T> {
             let target = placement::on_open(branch, |b| self.can_hold(&parent, b));
             let Some(target) = target else { break };
             let target = self.directory_on(&parent, target)?;
+            let _quiet = other.changing.write();
             let (from, from_name) = self.place_of(inode)?;
             let original = from
                 .tree()
@@ -65,14 +66,6 @@ impl<T: Tree> Union<T> {
             Some(target) => self.directory_on(inode, target).map(drop),
             None => Ok(()),
         }
-    }
-
-    /// Keeps an object on a writable branch where it is while it is changed without being open, if opening could copy it away
-    /// from there meanwhile.
-    pub(crate) fn held_still<'a>(&self, other: &'a Other<T>) -> Option<MutexGuard<'a, ()>> {
-        let branch = other.state.read().branch;
-        let may_leave = self.on_open(branch) != CopyUpOnOpen::Never && self.writable(branch);
-        may_leave.then(|| other.moving.lock())
     }
 
     fn on_open(&self, branch: BranchIndex) -> CopyUpOnOpen {

@@ -42,7 +42,7 @@ impl<T: Tree> Union<T> {
         let mut full = Vec::new();
         loop {
             self.copy_up(inode)?;
-            let quiet = self.stays(other);
+            let quiet = other.changing.read();
             let data = self.open_data(inode, other, Access::ReadWrite)?;
             let done = deed(&data);
             let branch = other.state.read().branch;
@@ -63,15 +63,6 @@ impl<T: Tree> Union<T> {
     pub(crate) fn writers_bypass(&self) -> bool {
         let settings = self.settings();
         settings.writers_bypass && !settings.move_when_full
-    }
-
-    /// Keeps an object on its branch while it is changed there. Not to be held while `moving` is taken.
-    pub(crate) fn stays<'a>(
-        &self,
-        other: &'a Other<T>,
-    ) -> Option<parking_lot::RwLockReadGuard<'a, ()>> {
-        let may_move = self.settings().move_when_full;
-        may_move.then(|| other.changing.read())
     }
 
     /// Moves a file away from the last of these branches, to none of them. `false`: it stays where it is, whole.

@@ -30,6 +30,11 @@ impl<T: Tree> Union<T> {
             (index.sightings(name.as_bytes()), index.shown(&name))
         })?;
         let top = file_branch(&sightings)?;
+        if top < branch {
+            // It has moved up meanwhile: there it would go on to show.
+            drop(change);
+            return self.unlink(parent.id, name.as_bytes());
+        }
         let (handle, root) = (target.open()?, self.root_of(branch));
         let removal = removal(&sightings, branch);
         // What is hidden only stays what it is: it does not matter what that is.
@@ -288,8 +293,20 @@ impl<T: Tree> Union<T> {
         name: &Name,
         deleted: Option<&Attr>,
     ) -> Result<()> {
-        self.inodes.remove_name(inode, parent, name);
         self.count_link(inode, -1);
+        let done = self.place_gone(inode, parent, name, deleted);
+        // Now only: who does not find it at its place waits for the directory of its name (`moved_from`).
+        self.inodes.remove_name(inode, parent, name);
+        done
+    }
+
+    fn place_gone(
+        &self,
+        inode: &Arc<Inode<T>>,
+        parent: &Arc<Inode<T>>,
+        name: &Name,
+        deleted: Option<&Attr>,
+    ) -> Result<()> {
         let other = inode.other()?;
         let Some(attr) = deleted else {
             return Ok(());
@@ -302,7 +319,7 @@ impl<T: Tree> Union<T> {
         if !was_here {
             return Ok(());
         }
-        let next = self.other_place(inode)?;
+        let next = self.other_place(inode, (parent, name))?;
         let last = next.is_none() && attr.nlink <= 1;
         let mut state = other.state.write();
         let still = matches!((&state.place, &place), (Some((now, at)), Some((dir, was)))
@@ -327,17 +344,19 @@ impl<T: Tree> Union<T> {
         Ok(())
     }
 
-    /// Finds another name of an object on its branch, among those that are known.
+    /// Finds another name of an object on its branch than this one, among those that are known.
     pub(crate) fn other_place(
         &self,
         inode: &Inode<T>,
+        gone: (&Arc<Inode<T>>, &Name),
     ) -> Result<Option<(Arc<BranchDir<T>>, Name)>> {
         let (branch, pseudo_linked) = {
             let state = inode.other()?.state.read();
             (state.branch, state.pseudo_linked)
         };
         let names = inode.names.lock().clone();
-        for (parent, name) in names.iter().rev() {
+        let is_gone = |(p, n): &(Arc<Inode<T>>, Name)| Arc::ptr_eq(p, gone.0) && n == gone.1;
+        for (parent, name) in names.iter().rev().filter(|name| !is_gone(name)) {
             let state = parent.dir()?.state.read();
             let Some(index) = &state.index else { continue };
             if resolve(&index.sightings(name.as_bytes())) == Resolution::File(branch)

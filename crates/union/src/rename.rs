@@ -144,7 +144,13 @@ impl<T: Tree> Union<T> {
         };
         // A file may have been moved down since it was brought.
         let brought = moving.inode.dir().is_ok() || source.resolution().branch() == Some(target);
-        if !same || !brought || !self.still_names(&source, &moving)? {
+        // What is replaced may have moved as well: above the target it would hide what comes.
+        let exchanges =
+            |held: &Held<'_, T>| how == RenameHow::Exchange && held.inode.dir().is_err();
+        let exact = replaced.as_ref().is_some_and(exchanges);
+        let there = destination.resolution().branch();
+        let reached = there.is_none_or(|there| target == there || target < there && !exact);
+        if !same || !brought || !reached || !self.still_names(&source, &moving)? {
             return Ok(false);
         }
         let ends = Ends {
@@ -494,9 +500,10 @@ impl<T: Tree> Union<T> {
         to: &Arc<BranchDir<T>>,
         noted: bool,
     ) {
-        self.inodes.remove_name(inode, source.parent, source.name);
+        // It never lacks a name: who does not find it at its place waits for the directory of one (`moved_from`).
         self.inodes
             .add_name(inode, destination.parent, destination.name);
+        self.inodes.remove_name(inode, source.parent, source.name);
         if let Ok(directory) = inode.dir() {
             let mut state = directory.state.write();
             if !noted {

@@ -48,15 +48,14 @@ impl<T: Tree> Union<T> {
         self.check_xattr(name)?;
         let inode = self.apart(self.inode(id)?)?;
         self.make_changeable(&inode)?;
-        let still = inode.other().ok().and_then(|other| self.held_still(other));
-        let _quiet = inode.other().ok().and_then(|other| self.stays(other));
+        let quiet = inode.other().ok().map(|other| other.changing.read());
         if let Ok(other) = inode.other() {
             other.state.write().without_capabilities &= name != CAPABILITY;
         }
         self.on_object(&inode, |tree, object| {
             tree.set_xattr(object, name, value, how)
         })?;
-        drop(still);
+        drop(quiet);
         self.touched_dir(&inode)
     }
 
@@ -65,10 +64,9 @@ impl<T: Tree> Union<T> {
         self.check_xattr(name)?;
         let inode = self.apart(self.inode(id)?)?;
         self.make_changeable(&inode)?;
-        let still = inode.other().ok().and_then(|other| self.held_still(other));
-        let _quiet = inode.other().ok().and_then(|other| self.stays(other));
+        let quiet = inode.other().ok().map(|other| other.changing.read());
         self.on_object(&inode, |tree, object| tree.remove_xattr(object, name))?;
-        drop(still);
+        drop(quiet);
         self.touched_dir(&inode)
     }
 

@@ -1,11 +1,14 @@
 //! Moving a file to a branch below changes nothing that shows, whatever fails and whenever.
 
+use std::sync::Barrier;
+
 use proptest::prelude::*;
 use rules::move_down::{Refusal, Wish};
 use rules::{BranchIndex, Changes, Errno};
 use testkit::notation::What;
 use testkit::{Faults, contents};
 use tree::RenameHow::Replace;
+use tree::XattrHow;
 use union::{InodeId, OpenFlags, Stays};
 
 use crate::client::{Client, WRITE};
@@ -245,6 +248,7 @@ fn who_writes_while_files_move_down_loses_nothing() {
                         ..Changes::default()
                     };
                     assert_eq!(union.set_attr(id, &perm).unwrap().perm, 0o600);
+                    union.set_xattr(id, b"user.k", b"v", XattrHow::Set).unwrap();
                 }
             })
         });
@@ -269,9 +273,59 @@ fn who_writes_while_files_move_down_loses_nothing() {
             .collect();
         assert_eq!(found.len(), 1, "f{n} is on one branch");
         assert_eq!(
-            (&found[0].what, found[0].perm),
-            (&What::File(b"new".to_vec()), 0o600),
+            (&found[0].what, found[0].perm, found[0].xattrs.len()),
+            (&What::File(b"new".to_vec()), 0o600, 1),
             "f{n}"
+        );
+    }
+}
+
+#[test]
+fn who_changes_a_file_while_a_rename_brings_it_to_another_branch_loses_nothing() {
+    const FILES: usize = 300;
+    let files = |name| -> String {
+        (0..FILES)
+            .map(|n| format!("d/{name}{n} \"{name}\"\n"))
+            .collect()
+    };
+    let plan = Plan::aufs(&[(Mode::Rw, &files("new")), (Mode::Rw, &files("old"))]);
+    let stack = plan.build();
+    let union = stack.mount();
+    let dir = union.lookup(InodeId::ROOT, b"d").unwrap().unwrap().id;
+    let find = |n| {
+        union
+            .lookup(dir, format!("old{n}").as_bytes())
+            .unwrap()
+            .unwrap()
+            .id
+    };
+    let ids: Vec<_> = (0..FILES).map(find).collect();
+    for (n, id) in ids.into_iter().enumerate() {
+        let both = Barrier::new(2);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let perm = Changes {
+                    perm: Some(0o600),
+                    ..Changes::default()
+                };
+                both.wait();
+                assert_eq!(union.set_attr(id, &perm).unwrap().perm, 0o600);
+                union.set_xattr(id, b"user.k", b"v", XattrHow::Set).unwrap();
+            });
+            let (old, new) = (format!("old{n}"), format!("new{n}"));
+            both.wait();
+            union
+                .rename(dir, old.as_bytes(), dir, new.as_bytes(), Replace)
+                .unwrap();
+        });
+    }
+    let shown = contents(&stack.trees[0]);
+    for n in 0..FILES {
+        let node = &shown[format!("d/new{n}").as_bytes()];
+        assert_eq!(
+            (&node.what, node.perm, node.xattrs.len()),
+            (&What::File(b"old".to_vec()), 0o600, 1),
+            "new{n}"
         );
     }
 }
