@@ -6,7 +6,7 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Child, Command};
 
-use support::Bench;
+use support::{Bench, NOBODY};
 use testkit::require_root_and_fuse;
 
 const O_TRUNC: i32 = 0o1000;
@@ -78,4 +78,30 @@ fn a_program_that_runs_is_neither_written_nor_truncated() {
         }
         bench.plywood(&["umount", "m"]).silently();
     }
+}
+
+#[test]
+fn a_change_by_somebody_else_takes_set_id_bits_and_shows_that() {
+    if !require_root_and_fuse() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.write("b0/.keep", "");
+    bench.write("b1/.keep", "");
+    let mount = ["mount", "-o", "udba=none,br=b0:b1", "none", "m"];
+    bench.plywood(&mount).silently();
+    for how in [
+        "printf x >>m/f",
+        "fallocate -l 8192 m/f",
+        "fallocate -p -o 0 -l 4096 m/f",
+        "python3 -c \"import os; a = os.open('m/from', 0); b = os.open('m/f', 1); os.copy_file_range(a, b, 4)\"",
+    ] {
+        let line = format!(
+            "rm -f m/f; echo data >m/f; echo data >m/from; chmod 6777 m/f; stat -c %a m/f
+             setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups sh -c '{}'; stat -c %a m/f b0/f",
+            how.replace('\'', "'\\''")
+        );
+        assert_eq!(bench.shell(&line).silently(), "6777\n777\n777\n", "{how}");
+    }
+    bench.plywood(&["umount", "m"]).silently();
 }

@@ -24,7 +24,7 @@ use crate::protocol::replies::open_flag;
 use crate::protocol::{Dialect, Header};
 
 /// Set-user-id and set-group-id.
-const SET_ID: u32 = 0o6000;
+pub(crate) const SET_ID: u32 = 0o6000;
 
 /// As long as the clock that files are dated by stands still; the kernel rounds it up to a jiffy.
 ///

@@ -2,14 +2,14 @@
 
 use std::os::fd::AsFd;
 
-use rules::Errno;
+use rules::{Changes, Errno};
 use tree::{Seek, Tree};
 use union::InodeId;
 
 use super::{Outcome, done, reply};
-use crate::protocol::Payload;
 use crate::protocol::replies::{offset_out, size_out};
-use crate::session::Session;
+use crate::protocol::{Header, Payload};
+use crate::session::{SET_ID, Session};
 use crate::transport::{Answer, Undo};
 
 /// The longest copy whose length fits the reply of the older request, in whole pages.
@@ -49,7 +49,15 @@ where
         reply(payload, &size_out(count as u32), Undo::Nothing)
     }
 
-    pub(super) fn fallocate(&self, id: InodeId, mode: u32, offset: u64, length: u64) -> Outcome {
+    pub(super) fn fallocate(
+        &self,
+        header: &Header,
+        mode: u32,
+        offset: u64,
+        length: u64,
+    ) -> Outcome {
+        let id = InodeId(header.node);
+        self.drop_set_id(header, id)?;
         self.union.allocate(id, mode, offset, length).map(done)
     }
 
@@ -66,24 +74,41 @@ where
 
     pub(super) fn copy_file_range(
         &self,
+        header: &Header,
         from: (InodeId, u64),
         to: (InodeId, u64),
         length: u64,
         payload: &mut Payload<'_>,
     ) -> Outcome {
         let length = length.min(LONGEST_COPY);
+        self.drop_set_id(header, to.0)?;
         let count = self.union.copy_range(from.0, from.1, to.0, to.1, length)?;
         reply(payload, &size_out(count as u32), Undo::Nothing)
     }
 
     pub(super) fn copy_file_range_64(
         &self,
+        header: &Header,
         from: (InodeId, u64),
         to: (InodeId, u64),
         length: u64,
         payload: &mut Payload<'_>,
     ) -> Outcome {
+        self.drop_set_id(header, to.0)?;
         let count = self.union.copy_range(from.0, from.1, to.0, to.1, length)?;
         reply(payload, &offset_out(count), Undo::Nothing)
+    }
+
+    /// Takes set-id bits from a file that is about to be changed by somebody who may not keep them. Other than for writes, the
+    /// kernel does not say who may (`CAP_FSETID`): here it is root.
+    fn drop_set_id(&self, header: &Header, id: InodeId) -> Result<(), union::Error> {
+        if header.uid == 0 || self.union.attr(id)?.perm & SET_ID == 0 {
+            return Ok(());
+        }
+        let changes = Changes {
+            drop_set_id: true,
+            ..Changes::default()
+        };
+        self.union.set_attr(id, &changes).map(drop)
     }
 }

@@ -128,7 +128,7 @@ where
                 offset,
                 length,
                 mode,
-            } => self.fallocate(id, mode, offset, length),
+            } => self.fallocate(header, mode, offset, length),
             Request::LSeek { offset, what } => self.lseek(id, offset, what, payload),
             Request::CopyFileRange {
                 from_offset,
@@ -137,7 +137,7 @@ where
                 length,
             } => {
                 let from = (id, from_offset);
-                self.copy_file_range(from, (to, to_offset), length, payload)
+                self.copy_file_range(header, from, (to, to_offset), length, payload)
             }
             Request::CopyFileRange64 {
                 from_offset,
@@ -146,7 +146,7 @@ where
                 length,
             } => {
                 let from = (id, from_offset);
-                self.copy_file_range_64(from, (to, to_offset), length, payload)
+                self.copy_file_range_64(header, from, (to, to_offset), length, payload)
             }
             Request::OpenDir => self.open_dir(header, payload),
             Request::ReadDir {
