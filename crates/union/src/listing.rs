@@ -120,6 +120,19 @@ impl<T: Tree> Union<T> {
         Ok(Arc::new(DirStream::of(inode)?))
     }
 
+    /// Returns the directory of a stream whose names were changed past the front end since they were read. The front end may
+    /// have heard of that before it got the names, and must hear of it again.
+    pub fn outdated(&self, stream: &DirStream<T>) -> Option<InodeId> {
+        if !self.watches() {
+            return None;
+        }
+        let read = stream.snapshot.lock().clone()?;
+        let state = stream.inode.dir().ok()?.state.read();
+        let now = state.index.as_ref().and_then(|index| index.ready_listing());
+        let same = now.is_some_and(|now| Arc::ptr_eq(&now, &read));
+        (!same).then_some(stream.inode.id)
+    }
+
     /// Gives names from `offset` on to `sink` until it returns `false`. Offset 0 takes a new snapshot.
     pub fn read_dir(
         &self,

@@ -9,6 +9,7 @@ use tree::Tree;
 use union::{DirStream, InodeId, Listed};
 
 use super::{Outcome, done, reply};
+use crate::invalidation::Notice;
 use crate::protocol::listing::{Dirent, put_dirent, put_direntplus};
 use crate::protocol::payload::Record;
 use crate::protocol::replies::{open_flag, open_out};
@@ -82,7 +83,10 @@ where
     }
 
     pub(super) fn release_dir(&self, handle: u64) -> Outcome {
-        drop(self.directories.remove(handle));
+        let stream = self.directories.remove(handle);
+        if let Some(id) = stream.and_then(|stream| self.union.outdated(&stream)) {
+            self.notifier.note(Notice::Contents(id));
+        }
         Ok(Answer::DONE)
     }
 
