@@ -43,6 +43,9 @@ def load(path):
     for op in record["ops"]:
         if "mount" in op:
             op["mount"] = MOUNT_FAILED.get(op["mount"], op["mount"])
+    # Names made of inode numbers are all written alike: which of them came first means nothing.
+    for branch in record["branches"].values():
+        branch.sort(key=lambda entry: (entry["p"], json.dumps(entry, sort_keys=True)))
     return record
 
 
