@@ -27,7 +27,7 @@ pub fn limit() {
 }
 
 /// Gives memory back that starting has used and serving does not need: what is free on the heap, the pages of programs and
-/// libraries that are read again when they are run, and the stack below this function. To be called by the thread whose stack is deepest.
+/// libraries that are read again when they are run, and what deeper calls have used of the first thread's stack, if that calls.
 pub fn release() {
     #[cfg(target_env = "gnu")]
     // SAFETY: the call gives back pages in which nothing is allocated; it may be made at any time.
@@ -75,14 +75,18 @@ const USED: usize = 256 << 10;
 /// How much below this function stays: what it and the call in it use.
 const IN_USE: usize = 4 << 10;
 
-/// Lets go of the stack that deeper calls have used.
+/// Lets go of the stack that deeper calls have used. Nothing on any but the first thread: below a smaller stack lies
+/// memory of others.
 #[inline(never)]
-fn release_stack() {
+pub fn release_stack() {
+    if rustix::thread::gettid() != rustix::process::getpid() {
+        return;
+    }
     let here = 0_u8;
     let end = (&raw const here) as usize - IN_USE;
     forget(end - USED, end, |start, length| {
         // SAFETY: below the frames in use there is nothing but what calls have left that have returned. What is not
-        // there at all is refused, and a stack has room around it.
+        // there at all is refused, and nothing else lies below the stack of the first thread.
         unsafe { libc::madvise(start, length, libc::MADV_DONTNEED) }
     });
 }

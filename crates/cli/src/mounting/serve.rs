@@ -159,6 +159,8 @@ where
             beginning.announce(way, &recorded);
             sys::footprint::release();
         };
+        // What follows is not told on this thread when requests go over io_uring.
+        sys::footprint::release_stack();
         let served = catch_unwind(AssertUnwindSafe(|| server.run_and(serving)));
         if let Some(recorded) = recorded.into_inner().flatten() {
             recorded.forget();
